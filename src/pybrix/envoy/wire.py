@@ -1,0 +1,82 @@
+"""What Envoy and the brain say to each other: headers, cluster names, access-log fields.
+
+The brain answers a decision with these headers; Envoy routes by them and brings the reservation back in the access
+log. None of them is ever accepted from a client.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ENDPOINTS_HEADER = "x-pybrix-endpoints"
+"""Brain to Envoy: `ip:port` list, comma-separated, best first; retries walk down the list."""
+CLUSTER_HEADER = "x-pybrix-cluster"
+"""Brain (or Envoy's fallback) to Envoy's routes: a name made by `cluster_name`."""
+RESERVATION_HEADER = "x-pybrix-reservation"
+"""Brain to Envoy: the id that the access log brings back."""
+STRATEGY_HEADER = "x-pybrix-strategy"
+"""Brain to Envoy: the strategy that chose; Envoy answers it as `routing-strategy`."""
+NAMESPACE_HEADER = "x-pybrix-namespace"
+"""Client to gateway: the namespace of the model. The one header of ours that a client may send."""
+
+FALLBACK_STRATEGY = "fallback-least-request"
+"""`routing-strategy` of a response that Envoy routed without the brain."""
+
+STEERING_HEADERS = (
+    ENDPOINTS_HEADER,
+    CLUSTER_HEADER,
+    RESERVATION_HEADER,
+    STRATEGY_HEADER,
+    "target-pod",
+    "target-pod-ip",
+)
+"""Stripped from what clients send, before any filter runs; so is every header that starts with `x-envoy-`."""
+
+
+def cluster_name(namespace: str, model: str) -> str:
+    """Return the name of the Envoy cluster of a model: `namespace/model`, unambiguous because no namespace has a `/`."""
+    return f"{namespace}/{model}"
+
+
+@dataclass(frozen=True, slots=True)
+class PodEndpoint:
+    """One address of a model. `pod_uid` is its identity; `pod_name` is only shown to people."""
+
+    address: str
+    port: int
+    pod_uid: str
+    pod_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCluster:
+    """A model of a namespace and where it is served; no endpoints means it is known and not ready."""
+
+    namespace: str
+    model: str
+    endpoints: tuple[PodEndpoint, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return cluster_name(self.namespace, self.model)
+
+
+class LogField:
+    """Keys of the one access-log record per request (and of its periodic renewals)."""
+
+    RESERVATION = "reservation"
+    REQUEST_ID = "request_id"
+    RECORD_TYPE = "type"
+    """`%ACCESS_LOG_TYPE%`: DownstreamEnd, or DownstreamPeriodic every 10 s of a long stream."""
+    CLUSTER = "cluster"
+    UPSTREAM = "upstream"
+    """`ip:port` of the endpoint that answered."""
+    STATUS = "status"
+    FLAGS = "flags"
+    """`%RESPONSE_FLAGS%`; `-` when nothing is to be said."""
+    TTFT_MS = "ttft_ms"
+    DURATION_MS = "duration_ms"
+    PROMPT_TOKENS = "prompt_tokens"
+    COMPLETION_TOKENS = "completion_tokens"
+    CACHED_TOKENS = "cached_tokens"
+    ATTEMPTS = "attempts"
