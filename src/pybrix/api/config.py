@@ -15,7 +15,7 @@ PositiveSeconds = Annotated[float, Meta(gt=0)]
 API_VERSION = "config.pybrix.ai/v1alpha1"
 
 
-class GatewayConfiguration(Value):
+class GatewayConfiguration(Value, frozen=True):
     """How a gateway (Envoy and brain) listens and routes."""
 
     api_version: str = API_VERSION

@@ -34,7 +34,7 @@ STEERING_HEADERS = (
 
 
 def cluster_name(namespace: str, model: str) -> str:
-    """Return the name of the Envoy cluster of a model: `namespace/model`, unambiguous because no namespace has a `/`."""
+    """Return the name of the Envoy cluster of a model, `namespace/model`: no namespace contains a slash."""
     return f"{namespace}/{model}"
 
 
