@@ -22,6 +22,10 @@ NAMESPACE_HEADER = "x-pybrix-namespace"
 FALLBACK_STRATEGY = "fallback-least-request"
 """`routing-strategy` of a response that Envoy routed without the brain."""
 
+UNAVAILABLE_WIRE_STATUS = 480
+"""Brain to Envoy, for a refusal that the client sees as 503. A 5xx from an HTTP `ext_authz` server means that the server
+itself failed, and Envoy would fail open; Envoy's local reply turns this unassigned status into 503."""
+
 STEERING_HEADERS = (
     ENDPOINTS_HEADER,
     CLUSTER_HEADER,
