@@ -1,0 +1,105 @@
+"""Bring a workload to the cluster and wait until the gateway serves it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import aiohttp
+import msgspec
+
+from pybrix.api.apps import Deployment
+from pybrix.api.core import Pod
+from pybrix.api.meta import Object
+from pybrix.api.names import MODEL_NAME
+from pybrix.base.errors import UsageError
+from pybrix.kube.errors import AlreadyExists
+from pybrix.kube.interface import Client
+from pybrix.local.workloads import Workload
+
+_POLL_S = 0.1
+_READY_TIMEOUT_S = 180.0
+# Waiting reasons that do not mend themselves.
+_HOPELESS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"})
+
+
+async def bring(client: Client, workload: Workload) -> None:
+    """Create the objects of a workload, or make those that are there as it says."""
+    for wanted in (workload.deployment, workload.service):
+        await _apply(client, wanted)
+
+
+async def _apply(client: Client, wanted: Object) -> None:
+    try:
+        await client.create(wanted)
+    except AlreadyExists:
+        patch = {k: v for k, v in wanted.to_dict().items() if k == "spec"}
+        await client.patch(type(wanted), wanted.key, patch)
+
+
+async def wait_until_served(
+    client: Client, workload: Workload, gateway_url: str, report: Callable[[str], None]
+) -> None:
+    """Wait until all replicas are ready and the gateway lists the model; report progress when it changes.
+
+    Raises:
+        UsageError: a pod cannot start, or the time (180 s) is over; the message says what the pods wait for.
+    """
+    deadline_s = asyncio.get_running_loop().time() + _READY_TIMEOUT_S
+    said = ""
+    key = workload.deployment.key
+    wanted = workload.deployment.spec.replicas or 0
+    while True:
+        deployment = await client.get(Deployment, key)
+        status = deployment.status
+        is_current = status.observed_generation >= deployment.metadata.generation
+        if (
+            is_current
+            and status.updated_replicas >= wanted
+            and status.available_replicas >= wanted
+            and workload.model in await _listed_models(gateway_url)
+        ):
+            return
+        pods = await client.list(Pod, key.namespace, label_selector=f"{MODEL_NAME}={workload.model}")
+        trouble = find_trouble(pods.items)
+        if any(reason in _HOPELESS for reason, _ in trouble):
+            raise UsageError(f"{workload.model}: {describe(trouble)}", f"kubectl describe deployment {key.name}")
+        progress = f"{workload.model} {status.ready_replicas}/{wanted} ready"
+        if trouble:
+            progress += f", {describe(trouble)}"
+        if progress != said and status.ready_replicas < wanted:
+            report(progress)
+            said = progress
+        if asyncio.get_running_loop().time() > deadline_s:
+            raise UsageError(
+                f"{workload.model} was not ready within {_READY_TIMEOUT_S:.0f} s: {progress}",
+                f"kubectl logs -l {MODEL_NAME}={workload.model}",
+            )
+        await asyncio.sleep(_POLL_S)
+
+
+def find_trouble(pods: Sequence[Pod]) -> list[tuple[str, str]]:
+    """Return reason and message of every container that waits for something other than its turn."""
+    return [
+        (status.state.waiting.reason, status.state.waiting.message)
+        for pod in pods
+        for status in pod.status.container_statuses
+        if status.state.waiting and status.state.waiting.reason not in ("", "ContainerCreating", "PodInitializing")
+    ]
+
+
+def describe(trouble: Sequence[tuple[str, str]]) -> str:
+    """Say each trouble once."""
+    return "; ".join(dict.fromkeys(f"{reason}: {message}" if message else reason for reason, message in trouble))
+
+
+async def _listed_models(gateway_url: str) -> set[str]:
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
+            session.get(f"{gateway_url}/v1/models") as response,
+        ):
+            listing = msgspec.json.decode(await response.read())
+            return {model["id"] for model in listing["data"]} if response.status == 200 else set()
+    except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError, KeyError):
+        return set()
