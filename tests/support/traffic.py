@@ -15,13 +15,21 @@ import aiohttp
 import msgspec
 
 
+@dataclass(frozen=True, slots=True)
+class CutStream:
+    """A stream that had its headers and then ended without `[DONE]`; `ended_s` is monotonic."""
+
+    label: str
+    ended_s: float
+
+
 @dataclass(slots=True)
 class Tally:
-    """What became of the requests. `cut_streams` had their headers and then ended without `[DONE]`."""
+    """What became of the requests."""
 
     succeeded: int = 0
     failed: list[str] = field(default_factory=list)
-    cut_streams: list[str] = field(default_factory=list)
+    cut_streams: list[CutStream] = field(default_factory=list)
     pods: Counter[str] = field(default_factory=Counter)
     strategies: Counter[str] = field(default_factory=Counter)
     slowest_s: float = 0.0
@@ -98,7 +106,11 @@ class Traffic:
         except (TimeoutError, aiohttp.ClientError) as err:
             took_s = monotonic() - started_s
             is_cut = is_stream and has_headers and isinstance(err, aiohttp.ClientPayloadError)
-            (self.tally.cut_streams if is_cut else self.tally.failed).append(f"{label} after {took_s:.2f} s: {err!r}")
+            label += f" after {took_s:.2f} s: {err!r}"
+            if is_cut:
+                self.tally.cut_streams.append(CutStream(label, monotonic()))
+            else:
+                self.tally.failed.append(label)
         finally:
             self.tally.slowest_s = max(self.tally.slowest_s, monotonic() - started_s)
 

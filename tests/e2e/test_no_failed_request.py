@@ -1,0 +1,206 @@
+"""What a client sees while parts die, restart, scale and roll: nothing. Real processes, steady load, every answer read.
+
+The rows are those of docs/concepts/failures.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from pybrix.envoy.wire import FALLBACK_STRATEGY
+from tests.support.installation import Installation, eventually
+from tests.support.traffic import Tally, Traffic
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+MODEL = "simulated"
+DEPLOYMENT = "deployment/simulated"
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    it = Installation(tmp_path_factory.mktemp("up"))
+    started = it.up("--simulate", "3")
+    try:
+        assert started.returncode == 0, started.stdout + started.stderr
+        yield it
+    finally:
+        stopped = it.down()
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+
+
+def traffic(installation: Installation) -> Traffic:
+    return Traffic(installation.gateway_url, MODEL, rate_per_s=60)
+
+
+def assert_nothing_failed(tally: Tally, *, at_least: int) -> None:
+    assert tally.failed == []
+    assert tally.cut_streams == []
+    assert tally.succeeded >= at_least
+
+
+async def flows(tally: Tally, more: int) -> None:
+    """Wait until so many more answers have come."""
+    goal = tally.succeeded + more
+
+    async def enough() -> bool:
+        return tally.succeeded >= goal
+
+    await eventually(enough, f"{more} more answers", timeout_s=60)
+
+
+async def test_brain_killed_and_started_again(installation: Installation) -> None:
+    before = installation.process("brain").pid
+    async with traffic(installation).running() as tally:
+        await flows(tally, 60)
+        installation.process("brain").kill()
+
+        async def is_back() -> bool:
+            return installation.process("brain").pid != before and (
+                (await installation.ask())[2].get("routing-strategy") == "least-request"
+            )
+
+        await eventually(is_back, "a new brain decides")
+        await flows(tally, 60)
+    assert_nothing_failed(tally, at_least=120)
+    assert tally.strategies[FALLBACK_STRATEGY] > 0, "the gap was not covered by Envoy itself"
+
+
+async def test_brain_stopped_for_five_seconds(installation: Installation) -> None:
+    brain = installation.process("brain")
+    async with traffic(installation).running() as tally:
+        await flows(tally, 60)
+        brain.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(5)  # the length of the outage is the test's subject
+        finally:
+            brain.send_signal(signal.SIGCONT)
+        await flows(tally, 60)
+    assert_nothing_failed(tally, at_least=360)
+    assert tally.strategies[FALLBACK_STRATEGY] > 0
+
+
+async def test_cluster_killed_and_started_again(installation: Installation) -> None:
+    pods_before = await installation.get_json("pods")
+    before = installation.process("cluster").pid
+    async with traffic(installation).running() as tally:
+        await flows(tally, 60)
+        installation.process("cluster").kill()
+
+        async def is_back() -> bool:
+            return installation.process("cluster").pid != before
+
+        await eventually(is_back, "a new cluster process")
+        await eventually(lambda: _answers(installation), "the Kubernetes API answers")
+        await flows(tally, 120)
+    assert_nothing_failed(tally, at_least=180)
+    pods_after = await installation.get_json("pods")
+    assert _identity(pods_after) == _identity(pods_before), "the same pods, none restarted"
+
+
+async def test_brain_restarted_while_the_kubernetes_api_is_away(installation: Installation) -> None:
+    cluster = installation.process("cluster")
+    before = installation.process("brain").pid
+    async with traffic(installation).running() as tally:
+        await flows(tally, 30)
+        cluster.send_signal(signal.SIGSTOP)
+        try:
+            installation.process("brain").kill()
+
+            async def decides() -> bool:
+                return installation.process("brain").pid != before and (
+                    (await installation.ask())[2].get("routing-strategy") == "least-request"
+                )
+
+            await eventually(decides, "the new brain decides from its persisted view", timeout_s=45)
+        finally:
+            cluster.send_signal(signal.SIGCONT)
+        await flows(tally, 60)
+    assert_nothing_failed(tally, at_least=90)
+
+
+async def test_engine_killed(installation: Installation) -> None:
+    pods = await installation.get_json("pods", "-l", f"model.aibrix.ai/name={MODEL}")
+    victim = pods["items"][0]
+    async with traffic(installation).running() as tally:
+        await flows(tally, 60)
+        (engine,) = installation.engine_processes(victim["status"]["podIP"])
+        killed_s = monotonic()
+        engine.kill()
+
+        async def is_restarted() -> bool:
+            pod = await installation.get_json("pod", victim["metadata"]["name"])
+            (status,) = pod["status"]["containerStatuses"]
+            return bool(status["ready"]) and status["restartCount"] == 1
+
+        await eventually(is_restarted, "the engine runs again")
+        await flows(tally, 60)
+    assert tally.failed == []
+    late = [cut.label for cut in tally.cut_streams if cut.ended_s - killed_s > 1.0]
+    assert late == [], "a stream that was cut must end at once"
+    assert tally.succeeded >= 120
+
+
+async def test_scale_up_and_down(installation: Installation) -> None:
+    async with traffic(installation).running() as tally:
+        await flows(tally, 30)
+        for replicas in (5, 2):
+            await installation.kubectl("scale", DEPLOYMENT, f"--replicas={replicas}")
+            await installation.kubectl("rollout", "status", DEPLOYMENT, "--timeout=60s")
+            await eventually(partial(_has_pods, installation, replicas), f"{replicas} pods")
+            await flows(tally, 60)
+        await installation.kubectl("scale", DEPLOYMENT, "--replicas=3")
+        await installation.kubectl("rollout", "status", DEPLOYMENT, "--timeout=60s")
+    assert_nothing_failed(tally, at_least=150)
+    assert len(tally.pods) >= 5, "the new pods were not used"
+
+
+async def test_pod_deleted(installation: Installation) -> None:
+    async with traffic(installation).running() as tally:
+        await flows(tally, 60)
+        pods = await installation.get_json("pods", "-l", f"model.aibrix.ai/name={MODEL}")
+        await installation.kubectl("delete", "pod", pods["items"][0]["metadata"]["name"])
+        await installation.kubectl("rollout", "status", DEPLOYMENT, "--timeout=60s")
+        await flows(tally, 60)
+    assert_nothing_failed(tally, at_least=120)
+
+
+async def test_rolling_update_of_the_environment(installation: Installation) -> None:
+    before = _identity(await installation.get_json("pods", "-l", f"model.aibrix.ai/name={MODEL}"))
+    async with traffic(installation).running() as tally:
+        await flows(tally, 30)
+        await installation.kubectl("set", "env", DEPLOYMENT, "RELEASE=next")
+        await installation.kubectl("rollout", "status", DEPLOYMENT, "--timeout=90s")
+        await eventually(lambda: _has_pods(installation, 3), "the old pods are gone")
+        await flows(tally, 60)
+    assert_nothing_failed(tally, at_least=90)
+    after = _identity(await installation.get_json("pods", "-l", f"model.aibrix.ai/name={MODEL}"))
+    assert not before.keys() & after.keys(), "every pod was replaced"
+
+
+async def _answers(installation: Installation) -> bool:
+    try:
+        await installation.kubectl("get", "--raw", "/readyz")
+    except AssertionError:
+        return False
+    return True
+
+
+async def _has_pods(installation: Installation, count: int) -> bool:
+    pods = await installation.get_json("pods", "-l", f"model.aibrix.ai/name={MODEL}")
+    return len(pods["items"]) == count
+
+
+def _identity(pods: dict[str, Any]) -> dict[str, list[int]]:
+    """Return UID → restart count of every pod."""
+    return {
+        str(pod["metadata"]["uid"]): [s["restartCount"] for s in pod["status"]["containerStatuses"]]
+        for pod in pods["items"]
+    }
