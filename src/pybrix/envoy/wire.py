@@ -6,6 +6,7 @@ log. None of them is ever accepted from a client.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 ENDPOINTS_HEADER = "x-pybrix-endpoints"
@@ -23,8 +24,8 @@ FALLBACK_STRATEGY = "fallback-least-request"
 """`routing-strategy` of a response that Envoy routed without the brain."""
 
 UNAVAILABLE_WIRE_STATUS = 480
-"""Brain to Envoy, for a refusal that the client sees as 503. A 5xx from an HTTP `ext_authz` server means that the server
-itself failed, and Envoy would fail open; Envoy's local reply turns this unassigned status into 503."""
+"""Brain to Envoy, for a refusal that the client sees as 503. A 5xx from an HTTP `ext_authz` server means that the
+server itself failed, and Envoy would fail open; Envoy's local reply turns this unassigned status into 503."""
 
 STEERING_HEADERS = (
     ENDPOINTS_HEADER,
@@ -35,6 +36,54 @@ STEERING_HEADERS = (
     "target-pod-ip",
 )
 """Stripped from what clients send, before any filter runs; so is every header that starts with `x-envoy-`."""
+
+DECISION_HEADERS = (
+    "routing-strategy",
+    NAMESPACE_HEADER,
+    "user",
+    "x-session-id",
+    "x-aibrix-session-key",
+    "config-profile",
+    "external-filter",
+    "traceparent",
+)
+"""What the brain sees of a request's headers, besides host, authorization, content-type and `x-request-id`."""
+
+INFERENCE_PATHS = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/rerank",
+    "/v1/score",
+    "/v1/classify",
+    "/tokenize",
+    "/detokenize",
+)
+"""Paths whose POST requests name a model in a JSON body and go to its endpoints."""
+
+NAMESPACE_PREFIX = "/namespaces/"
+"""`/namespaces/NS/v1/...` addresses the models of a namespace; Envoy takes the prefix away towards the engine."""
+
+HEALTH_PATH = "/healthz"
+"""Envoy asks it on the decision socket; any answer but 200 means: route without the brain."""
+
+
+def wire_status(status: int) -> int:
+    """Return the status with which the brain answers a refusal that the client sees as `status`.
+
+    Only 503 is another one: it travels as `UNAVAILABLE_WIRE_STATUS`.
+    """
+    return UNAVAILABLE_WIRE_STATUS if status == 503 else status
+
+
+def split_namespace(path: str) -> tuple[str, str]:
+    """Split `/namespaces/NS/v1/...` into `NS` and `/v1/...`; the namespace of any other path is empty."""
+    if not path.startswith(NAMESPACE_PREFIX):
+        return "", path
+    namespace, slash, rest = path[len(NAMESPACE_PREFIX) :].partition("/")
+    return namespace, slash + rest
 
 
 def cluster_name(namespace: str, model: str) -> str:
@@ -63,6 +112,17 @@ class ModelCluster:
     @property
     def name(self) -> str:
         return cluster_name(self.namespace, self.model)
+
+
+def default_namespaces(models: Iterable[ModelCluster]) -> dict[str, str]:
+    """Return the namespace of each model for requests that name none: model name to namespace, sorted by model.
+
+    It is `default` where that has the model, else the first namespace in the alphabet that has it.
+    """
+    chosen: dict[str, str] = {}
+    for cluster in sorted(models, key=lambda each: (each.model, each.namespace != "default", each.namespace)):
+        chosen.setdefault(cluster.model, cluster.namespace)
+    return chosen
 
 
 class LogField:
