@@ -32,11 +32,13 @@ check: ## Check format, lint, types, import arrows and the links of the docs
 	@$(BIN)/ruff check --quiet . && echo "lint: ok"
 	@$(BIN)/mypy --no-error-summary && echo "types: ok"
 	@$(BIN)/lint-imports --no-timings >.lint-imports.log 2>&1 || { cat .lint-imports.log; exit 1; }; echo "import arrows: ok"; rm -f .lint-imports.log
+	@$(BIN)/python scripts/generate_reference.py --check
 	@$(BIN)/python scripts/check_docs.py
 
-format: ## Format the code and mend what the linter can
+format: ## Format the code, mend what the linter can, generate the reference
 	@$(SETUP) dev llm
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+	@$(BIN)/python scripts/generate_reference.py
 
 bench: ## Run the benchmarks
 	@$(SETUP) dev llm
