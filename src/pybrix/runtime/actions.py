@@ -12,10 +12,14 @@ from pybrix.api.meta import Object
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Create an object from its JSON-like form, so that template fields without a type here are kept."""
+    """Create an object from its JSON-like form, so that template fields without a type here are kept.
+
+    With `owner`, the object gets the owner's controller reference, and its namespace where it names none.
+    """
 
     manifest: Mapping[str, Any]
     why: str
+    owner: Object | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +50,14 @@ class PatchStatus:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete exactly the object of this UID."""
+    """Delete exactly the object of this UID. `owner` is whose expectations wait for it to be gone."""
 
     cls: type[Object]
     key: ObjectKey
     uid: Uid
     why: str
     propagation: str = "Background"
+    owner: Object | None = None
 
 
 @dataclass(frozen=True, slots=True)
