@@ -23,10 +23,6 @@ NAMESPACE_HEADER = "x-pybrix-namespace"
 FALLBACK_STRATEGY = "fallback-least-request"
 """`routing-strategy` of a response that Envoy routed without the brain."""
 
-UNAVAILABLE_WIRE_STATUS = 480
-"""Brain to Envoy, for a refusal that the client sees as 503. A 5xx from an HTTP `ext_authz` server means that the
-server itself failed, and Envoy would fail open; Envoy's local reply turns this unassigned status into 503."""
-
 STEERING_HEADERS = (
     ENDPOINTS_HEADER,
     CLUSTER_HEADER,
@@ -68,6 +64,10 @@ NAMESPACE_PREFIX = "/namespaces/"
 
 HEALTH_PATH = "/healthz"
 """Envoy asks it on the decision socket; any answer but 200 means: route without the brain."""
+
+UNAVAILABLE_WIRE_STATUS = 480
+"""Brain to Envoy, for a refusal that the client sees as 503. A 5xx from an HTTP `ext_authz` server means that the
+server itself failed, and Envoy would fail open; Envoy's local reply turns this unassigned status into 503."""
 
 
 def wire_status(status: int) -> int:
@@ -114,15 +114,12 @@ class ModelCluster:
         return cluster_name(self.namespace, self.model)
 
 
-def default_namespaces(models: Iterable[ModelCluster]) -> dict[str, str]:
-    """Return the namespace of each model for requests that name none: model name to namespace, sorted by model.
-
-    It is `default` where that has the model, else the first namespace in the alphabet that has it.
-    """
-    chosen: dict[str, str] = {}
-    for cluster in sorted(models, key=lambda each: (each.model, each.namespace != "default", each.namespace)):
-        chosen.setdefault(cluster.model, cluster.namespace)
-    return chosen
+def namespaces_of(models: Iterable[ModelCluster]) -> dict[str, tuple[str, ...]]:
+    """Return which namespaces have a model of a name, sorted; a request that names no namespace needs exactly one."""
+    found: dict[str, tuple[str, ...]] = {}
+    for namespace, model in sorted({(cluster.namespace, cluster.model) for cluster in models}):
+        found[model] = (*found.get(model, ()), namespace)
+    return found
 
 
 class LogField:
