@@ -1,0 +1,71 @@
+"""Take a few series out of a Prometheus text page without parsing the rest of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"')
+_LABELS = re.compile(rb'\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\}')
+_ESCAPE = re.compile(r"\\(.)")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One line of a page."""
+
+    labels: dict[str, str]
+    value: float
+
+
+def extract_samples(page: bytes, name: str) -> list[Sample]:
+    """Return the samples of exactly this name, in the page's order; none when the page has none.
+
+    The cost is one substring search per occurrence of the name, whatever the page's size. Lines that are no samples
+    are skipped: a page that another process writes is not worth an exception.
+    """
+    return [Sample(_parse_labels(labels), value) for labels, value in _scan(page, name.encode())]
+
+
+def extract_sums(page: bytes, names: Iterable[str]) -> dict[str, float]:
+    """Return for each name that occurs the sum over its label sets; names that do not occur are absent.
+
+    Sums are right for counts (running, waiting, tokens); of ratios use `extract_samples` and take the largest.
+    """
+    sums: dict[str, float] = {}
+    for name in names:
+        values = [value for _, value in _scan(page, name.encode())]
+        if values:
+            sums[name] = sum(values)
+    return sums
+
+
+def _scan(page: bytes, name: bytes) -> Iterable[tuple[bytes, float]]:
+    """Yield the raw label text and value of every sample of a name."""
+    at = page.find(name)
+    while at >= 0:
+        end = page.find(b"\n", at)
+        if end < 0:
+            end = len(page)
+        after = at + len(name)
+        # A match counts at the start of a line and when the name ends here: `x` is not `x_total`.
+        if (at == 0 or page[at - 1] == 0x0A) and page[after : after + 1] in (b"{", b" ", b"\t"):
+            match = _LABELS.match(page, after, end)
+            fields = page[match.end() if match else after : end].split(None, 1)
+            value = _parse_value(fields[0]) if fields else None
+            if value is not None:
+                yield match[1] if match else b"", value
+        at = page.find(name, after)
+
+
+def _parse_value(text: bytes) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _parse_labels(text: bytes) -> dict[str, str]:
+    pairs = _LABEL.findall(text.decode(errors="replace"))
+    return {key: _ESCAPE.sub(lambda m: "\n" if m[1] == "n" else m[1], value) for key, value in pairs}
