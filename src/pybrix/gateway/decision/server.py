@@ -1,0 +1,89 @@
+"""The decision socket: a thin shell around the exchange."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pybrix.gateway.decision.exchange import Decide, DecisionExchange
+
+
+class DecisionProtocol(asyncio.Protocol):
+    """One connection of Envoy's."""
+
+    def __init__(self, exchange: DecisionExchange, server: DecisionServer) -> None:
+        self._exchange = exchange
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._server.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        exchange, transport = self._exchange, self._transport
+        if transport is None or transport.is_closing():
+            return
+        if replies := exchange.receive(data):
+            transport.write(replies)
+        if exchange.is_closed:
+            transport.close()
+
+    def drain(self) -> None:
+        """Close now, or after the request that is being received."""
+        self._exchange.is_draining = True
+        if self._exchange.is_between_requests:
+            self.close()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+class DecisionServer:
+    """Makes connections and ends them in order.
+
+    Args:
+        decide: answers one question, at once.
+        body_limit_bytes: see `DecisionExchange`.
+        is_ready: whether the health check says yes.
+    """
+
+    def __init__(self, decide: Decide, body_limit_bytes: int, is_ready: Callable[[], bool]) -> None:
+        self._decide = decide
+        self._body_limit_bytes = body_limit_bytes
+        self._is_ready = is_ready
+        self._alive: set[DecisionProtocol] = set()
+        self._all_closed = asyncio.Event()
+        self._all_closed.set()
+
+    def connect(self) -> DecisionProtocol:
+        """Return the protocol of a new connection."""
+        return DecisionProtocol(DecisionExchange(self._decide, self._body_limit_bytes, self._is_ready), self)
+
+    def opened(self, protocol: DecisionProtocol) -> None:
+        self._alive.add(protocol)
+        self._all_closed.clear()
+
+    def closed(self, protocol: DecisionProtocol) -> None:
+        self._alive.discard(protocol)
+        if not self._alive:
+            self._all_closed.set()
+
+    @property
+    def connections(self) -> int:
+        return len(self._alive)
+
+    async def drain(self, grace_s: float) -> None:
+        """End every connection: idle ones at once, others with their request, all of them after the grace time."""
+        for protocol in list(self._alive):
+            protocol.drain()
+        try:
+            await asyncio.wait_for(self._all_closed.wait(), grace_s)
+        except TimeoutError:
+            for protocol in list(self._alive):
+                protocol.close()

@@ -1,0 +1,221 @@
+"""One request's path: parse, admit, one snapshot, schedule, reserve; and what the access log says of it afterwards.
+
+Everything here is synchronous and runs in one event loop, so choosing an endpoint and counting the request on it is one
+step that no other request can come between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from pybrix.base.clock import Clock
+from pybrix.envoy.wire import NAMESPACE_HEADER, split_namespace
+from pybrix.gateway.accesslog.record import AccessRecord
+from pybrix.gateway.framework import refusal
+from pybrix.gateway.framework.refusal import Reason, Refusal
+from pybrix.gateway.framework.types import Chance, Decision, Endpoint, InferenceRequest
+from pybrix.gateway.indexes.load import LoadTable
+from pybrix.gateway.indexes.reservations import Reservation, Reservations
+from pybrix.gateway.scheduling.profile import Profile
+from pybrix.gateway.view.snapshot import ClusterView, ModelKey, ModelView
+
+BYTES_PER_TOKEN = 4
+"""Estimate for prompts that are not tokenised here: four bytes of JSON a token."""
+MAX_RANKED = 16
+"""Endpoints of a decision; Envoy retries on far fewer, and a header must stay short."""
+
+
+class Question(msgspec.Struct):
+    """What Envoy asks: path and headers as the client sent them, the whole body. Absent headers are ""."""
+
+    path: str
+    body: bytes
+    namespace: str = ""
+    strategy: str = ""
+
+
+class _Body(msgspec.Struct):
+    # Any: a wrong type gets an answer of its own. What is not named here is skipped without being built.
+    model: Any = msgspec.UNSET
+
+
+_BODY = msgspec.json.Decoder(_Body)
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since the brain started. Plain numbers: they are turned into metrics when someone looks."""
+
+    decisions: dict[str, int] = field(default_factory=dict)
+    refusals: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(Reason, 0))
+    records: dict[str, int] = field(default_factory=dict)
+    requests: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    tokens: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    expired: int = 0
+
+
+class Director:
+    """Decides and accounts.
+
+    Args:
+        view: returns the current snapshot.
+        profile: how endpoints are ranked.
+        default_strategy: for requests that name none; one of the profile's.
+    """
+
+    def __init__(
+        self,
+        *,
+        view: Callable[[], ClusterView],
+        profile: Profile,
+        default_strategy: str,
+        loads: LoadTable,
+        reservations: Reservations,
+        chance: Chance,
+        clock: Clock,
+    ) -> None:
+        self._view = view
+        self._profile = profile
+        self._default_strategy = default_strategy
+        self._loads = loads
+        self._reservations = reservations
+        self._chance = chance
+        self._clock = clock
+        self.counters = Counters()
+
+    def decide(self, question: Question) -> Decision | Refusal:
+        """Rank endpoints and count the request on the first one."""
+        found = self._admit(question)
+        if isinstance(found, Refusal):
+            self.counters.refusals[found.reason] += 1
+            return found
+        request, endpoints = found
+        ranking = self._profile.rank(request, endpoints, self._loads, self._chance)[:MAX_RANKED]
+        reservation = self._reservations.reserve(
+            [ranked.endpoint for ranked in ranking], request.prompt_tokens, self._clock.monotonic_s()
+        )
+        decisions = self.counters.decisions
+        decisions[request.strategy] = decisions.get(request.strategy, 0) + 1
+        return Decision(request, ranking, (), reservation)
+
+    def explain(self, question: Question) -> Decision | Refusal:
+        """Return what `decide` would, with reasons and all endpoints; nothing is reserved or counted."""
+        model = self._locate(question)
+        if isinstance(model, Refusal):
+            return model
+        found = self._admit(question)
+        if isinstance(found, Refusal):
+            return found
+        request, endpoints = found
+        _, excluded = self._profile.admit(request, model.endpoints, self._loads)
+        ranking = self._profile.rank(request, endpoints, self._loads, self._chance, with_reasons=True)
+        return Decision(request, ranking, excluded)
+
+    def _admit(self, question: Question) -> tuple[InferenceRequest, Sequence[Endpoint]] | Refusal:
+        """Return the request and the endpoints it may go to."""
+        model = self._locate(question)
+        if isinstance(model, Refusal):
+            return model
+        strategy = question.strategy or self._default_strategy
+        if strategy not in self._profile.strategies:
+            return refusal.strategy_unknown(strategy, list(self._profile.strategies))
+        size = len(question.body)
+        request = InferenceRequest(
+            model.key.namespace, model.key.model, question.path, strategy, size, size // BYTES_PER_TOKEN
+        )
+        if not model.endpoints:
+            return refusal.no_ready_endpoints(model.key.model, model.condition)
+        endpoints, excluded = self._profile.admit(request, model.endpoints, self._loads)
+        if not endpoints:
+            return refusal.no_ready_endpoints(model.key.model, excluded[0].why)
+        return request, endpoints
+
+    def _locate(self, question: Question) -> ModelView | Refusal:
+        """Find the model that the body names, in the namespace that the path, the header or nothing names."""
+        try:
+            name = _BODY.decode(question.body).model
+        except (msgspec.MsgspecError, UnicodeDecodeError) as err:
+            return refusal.invalid_json(str(err))
+        except RecursionError:
+            return refusal.invalid_json("it is nested too deeply")
+        if name is msgspec.UNSET or name is None:
+            return refusal.model_missing()
+        if not isinstance(name, str) or not name:
+            return refusal.model_invalid()
+        view = self._view()
+        namespace = question.namespace
+        if question.path.startswith("/namespaces/"):
+            namespace = split_namespace(question.path)[0] or namespace
+        if not namespace:
+            homes = view.namespaces.get(name, ())
+            if len(homes) > 1:
+                return refusal.model_ambiguous(name, homes, NAMESPACE_HEADER)
+            namespace = homes[0] if homes else ""
+        model = view.models.get(ModelKey(namespace, name))
+        return model or refusal.model_unknown(name, namespace, view.names(namespace))
+
+    def account(self, record: AccessRecord) -> None:
+        """Take in one access-log record: renew, or release exactly once and keep the outcome."""
+        kind = "renewal" if record.is_renewal else "end"
+        now_s = self._clock.monotonic_s()
+        if record.is_renewal:
+            held = self._reservations.get(record.reservation)
+            endpoint = self._resolve(record.upstream, held)
+            if not self._reservations.renew(record.reservation, endpoint, now_s):
+                adopted = endpoint is not None and self._reservations.adopt(record.reservation, endpoint, now_s)
+                kind = "renewal_adopted" if adopted else "renewal_unknown"
+        else:
+            held = self._reservations.release(record.reservation)
+            if held is not None or not self._reservations.is_own(record.reservation):
+                self._note_outcome(record, held)
+            else:
+                # Already released: a duplicate, or the record of a request that expired. Counted once, then.
+                kind = "end_unknown"
+        records = self.counters.records
+        records[kind] = records.get(kind, 0) + 1
+
+    def expire(self) -> list[Reservation]:
+        """Release what stopped being renewed; called from time to time."""
+        expired = self._reservations.expire(self._clock.monotonic_s())
+        self.counters.expired += len(expired)
+        return expired
+
+    def _resolve(self, host: str, held: Reservation | None) -> Endpoint | None:
+        # The reservation's own endpoints first: an address may have gone to another pod since.
+        if held is not None:
+            for endpoint in held.ranking:
+                if endpoint.host == host:
+                    return endpoint
+        return self._view().by_host.get(host)
+
+    def _note_outcome(self, record: AccessRecord, held: Reservation | None) -> None:
+        endpoint = self._resolve(record.upstream, held)
+        status_class = record.status // 100
+        if endpoint is not None:
+            outcomes = self._loads.entry(endpoint.id).outcomes
+            outcomes.by_status_class[status_class] = outcomes.by_status_class.get(status_class, 0) + 1
+            outcomes.duration_ms += record.duration_ms
+            outcomes.prompt_tokens += record.prompt_tokens
+            outcomes.cached_tokens += record.cached_tokens
+            outcomes.completion_tokens += record.completion_tokens
+            if record.ttft_ms is not None:
+                outcomes.ttft_ms += record.ttft_ms
+                outcomes.ttft_count += 1
+        if held is not None and record.attempts > 1:
+            # Envoy walked down the ranking: all but the last endpoint it tried failed before they answered.
+            for tried in held.ranking[: record.attempts - 1]:
+                self._loads.entry(tried.id).outcomes.failed_attempts += 1
+        where = held.endpoint if held is not None else endpoint
+        if where is None:
+            return
+        counters = self.counters
+        key = (where.namespace, where.model, f"{status_class}xx" if status_class else "none")
+        counters.requests[key] = counters.requests.get(key, 0) + 1
+        for token_kind, count in (("prompt", record.prompt_tokens), ("completion", record.completion_tokens)):
+            if count:
+                token_key = (where.namespace, where.model, token_kind)
+                counters.tokens[token_key] = counters.tokens.get(token_key, 0) + count

@@ -1,0 +1,75 @@
+"""What is in flight on each endpoint and how its requests ended. Keyed by `EndpointId`, outside of any view. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, field
+
+from pybrix.gateway.framework.types import EndpointId
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """Totals of an endpoint since it was first seen, for strategies that learn from what happened.
+
+    `ttft_ms` is the sum over `ttft_count` answers. Statuses count by class: 2 is 2xx; 0 is no answer.
+    """
+
+    by_status_class: dict[int, int] = field(default_factory=dict)
+    failed_attempts: int = 0
+    ttft_ms: float = 0.0
+    ttft_count: int = 0
+    duration_ms: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Load:
+    """Reservations on one endpoint: how many, and their estimated prompt tokens."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    outcomes: Outcomes = field(default_factory=Outcomes)
+
+
+class LoadTable:
+    """Live load by endpoint. An endpoint that left is dropped once nothing is in flight on it."""
+
+    def __init__(self) -> None:
+        self._loads: dict[EndpointId, Load] = {}
+
+    def of(self, endpoint: EndpointId) -> Load:
+        """Return the endpoint's load: the live object, or a zero one that is not kept."""
+        return self._loads.get(endpoint) or Load()
+
+    def entry(self, endpoint: EndpointId) -> Load:
+        """Return the live object, making it if need be."""
+        found = self._loads.get(endpoint)
+        if found is None:
+            found = self._loads[endpoint] = Load()
+        return found
+
+    def add(self, endpoint: EndpointId, prompt_tokens: int) -> None:
+        entry = self.entry(endpoint)
+        entry.requests += 1
+        entry.prompt_tokens += prompt_tokens
+
+    def remove(self, endpoint: EndpointId, prompt_tokens: int) -> None:
+        """Undo one `add` of the same arguments."""
+        entry = self._loads[endpoint]
+        entry.requests -= 1
+        entry.prompt_tokens -= prompt_tokens
+
+    def prune(self, live: Set[EndpointId]) -> None:
+        """Drop what is neither live nor in use."""
+        gone = [key for key, load in self._loads.items() if key not in live and not load.requests]
+        for key in gone:
+            del self._loads[key]
+
+    def __len__(self) -> int:
+        return len(self._loads)
+
+    def __iter__(self) -> Iterator[tuple[EndpointId, Load]]:
+        return iter(list(self._loads.items()))

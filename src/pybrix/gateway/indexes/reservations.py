@@ -1,0 +1,134 @@
+"""Reservations: one for each request that the brain routed, released exactly once. Pure; time is an argument.
+
+A reservation is made when an endpoint is chosen and ends with the end record of the access log, or when its renewals
+stop coming. Its id is issued here and cannot be guessed; it starts with the brain's instance, so that what an earlier
+brain reserved is recognised after a restart.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pybrix.gateway.framework.types import Endpoint
+from pybrix.gateway.indexes.load import LoadTable
+
+MISSED_RENEWALS = 3
+LOG_DELAY_S = 2.0
+"""Time that a record may spend in Envoy's buffer and on its way."""
+_TOKEN_BYTES = 12
+_TOKENS_PER_BLOCK = 256
+
+
+class TokenSource:
+    """Unguessable tokens of 96 bits, in hex, drawn from the system in blocks: a system call for each would show.
+
+    Args:
+        draw: returns that many random bytes, fit for secrets.
+    """
+
+    def __init__(self, draw: Callable[[int], bytes]) -> None:
+        self._draw = draw
+        self._tokens: list[str] = []
+
+    def issue(self) -> str:
+        """Return a token that was never returned before."""
+        if not self._tokens:
+            block = self._draw(_TOKEN_BYTES * _TOKENS_PER_BLOCK).hex()
+            width = 2 * _TOKEN_BYTES
+            self._tokens = [block[at : at + width] for at in range(0, len(block), width)]
+        return self._tokens.pop()
+
+
+@dataclass(slots=True)
+class Reservation:
+    """A request in flight. `endpoint` is where it is counted; `ranking` are the endpoints Envoy may retry on."""
+
+    id: str
+    endpoint: Endpoint
+    ranking: Sequence[Endpoint]
+    prompt_tokens: int
+    since_s: float
+    renewed_s: float
+
+
+class Reservations:
+    """The ledger. Every change of it and of the loads is one synchronous step.
+
+    Args:
+        loads: where reservations count.
+        instance: prefix of the ids of this brain; without a dot.
+        issue: returns an unguessable token, another one at every call.
+        renewal_s: interval of the renewals that Envoy sends for long streams.
+    """
+
+    def __init__(self, loads: LoadTable, instance: str, issue: Callable[[], str], renewal_s: float) -> None:
+        self._loads = loads
+        self._prefix = f"{instance}."
+        self._issue = issue
+        self.lifetime_s = MISSED_RENEWALS * renewal_s + LOG_DELAY_S
+        # Oldest renewal first, so that expiry looks at the head only.
+        self._held: OrderedDict[str, Reservation] = OrderedDict()
+
+    def reserve(self, ranking: Sequence[Endpoint], prompt_tokens: int, now_s: float) -> str:
+        """Count a request on the first endpoint of the ranking and return the reservation's id."""
+        return self._hold(self._prefix + self._issue(), ranking, prompt_tokens, now_s).id
+
+    def adopt(self, foreign_id: str, endpoint: Endpoint, now_s: float) -> Reservation | None:
+        """Count a request that another instance (the brain before this one) reserved, once a renewal tells of it.
+
+        Returns None for an id of this instance: one that is not held has been released.
+        """
+        if not foreign_id or self.is_own(foreign_id) or foreign_id in self._held:
+            return None
+        return self._hold(foreign_id, (endpoint,), 0, now_s)
+
+    def is_own(self, reservation_id: str) -> bool:
+        return reservation_id.startswith(self._prefix)
+
+    def _hold(self, key: str, ranking: Sequence[Endpoint], prompt_tokens: int, now_s: float) -> Reservation:
+        held = Reservation(key, ranking[0], ranking, prompt_tokens, now_s, now_s)
+        self._held[key] = held
+        self._loads.add(held.endpoint.id, prompt_tokens)
+        return held
+
+    def get(self, reservation_id: str) -> Reservation | None:
+        return self._held.get(reservation_id)
+
+    def renew(self, reservation_id: str, endpoint: Endpoint | None, now_s: float) -> bool:
+        """Keep a reservation alive; with another `endpoint` (a retry) it moves there. False: it is not held."""
+        held = self._held.get(reservation_id)
+        if held is None:
+            return False
+        held.renewed_s = now_s
+        self._held.move_to_end(reservation_id)
+        if endpoint is not None and endpoint.id != held.endpoint.id:
+            self._loads.remove(held.endpoint.id, held.prompt_tokens)
+            self._loads.add(endpoint.id, held.prompt_tokens)
+            held.endpoint = endpoint
+        return True
+
+    def release(self, reservation_id: str) -> Reservation | None:
+        """End a reservation. None: it is not held (it ended or expired before, or never was)."""
+        held = self._held.pop(reservation_id, None)
+        if held is not None:
+            self._loads.remove(held.endpoint.id, held.prompt_tokens)
+        return held
+
+    def expire(self, now_s: float) -> list[Reservation]:
+        """Release those whose renewals stopped; return them, oldest first."""
+        expired: list[Reservation] = []
+        while self._held:
+            key, oldest = next(iter(self._held.items()))
+            if now_s - oldest.renewed_s <= self.lifetime_s:
+                break
+            self.release(key)
+            expired.append(oldest)
+        return expired
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Reservation]:
+        return iter(list(self._held.values()))
