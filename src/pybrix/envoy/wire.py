@@ -45,6 +45,10 @@ DECISION_HEADERS = (
 )
 """What the brain sees of a request's headers, besides host, authorization, content-type and `x-request-id`."""
 
+REFUSAL_HEADERS = ("content-type", "retry-after")
+REFUSAL_HEADER_PREFIXES = ("x-error-", "x-ratelimit-")
+"""Headers of the brain's refusals that go on to the client."""
+
 INFERENCE_PATHS = (
     "/v1/chat/completions",
     "/v1/completions",

@@ -1,0 +1,181 @@
+"""The listener: what happens to every request, whatever its model. It depends on the configuration only.
+
+A change of the listener drains its connections; a change of models therefore never touches it (they are routes).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pybrix.api.config import GatewayConfiguration
+from pybrix.envoy import local_replies, wire
+from pybrix.envoy.bootstrap import ACCESS_LOG_CLUSTER, BRAIN_CLUSTER, file_source
+from pybrix.envoy.paths import EnvoyPaths
+from pybrix.envoy.scripts import FALLBACK_SCRIPT, METADATA, USAGE_SCRIPT
+
+Config = dict[str, Any]
+
+LISTENER = "gateway"
+ROUTES = "gateway"
+LUA_FILTER = "envoy.filters.http.lua"
+AUTHORIZATION_FILTER = "envoy.filters.http.ext_authz"
+USAGE_SCRIPT_NAME = "usage"
+_TYPE = "type.googleapis.com/"
+
+
+def duration(seconds: float) -> str:
+    """Print seconds as protobuf's JSON does: `0.1s`."""
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def render_listener(config: GatewayConfiguration, paths: EnvoyPaths) -> Config:
+    """Return the one listener of a gateway."""
+    return {
+        "name": LISTENER,
+        "address": {"socket_address": {"address": config.address, "port_value": config.port}},
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": _connection_manager(config, paths),
+                    }
+                ]
+            }
+        ],
+    }
+
+
+def _connection_manager(config: GatewayConfiguration, paths: EnvoyPaths) -> Config:
+    return {
+        "@type": f"{_TYPE}envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": LISTENER,
+        "codec_type": "AUTO",
+        "rds": {"route_config_name": ROUTES, "config_source": file_source(paths.routes)},
+        "early_header_mutation_extensions": [_strip_steering_headers()],
+        "http_filters": [
+            {"name": AUTHORIZATION_FILTER, "typed_config": _decision_filter(config)},
+            {
+                "name": LUA_FILTER,
+                "typed_config": {
+                    "@type": f"{_TYPE}envoy.extensions.filters.http.lua.v3.Lua",
+                    "default_source_code": {"inline_string": FALLBACK_SCRIPT},
+                    "source_codes": {USAGE_SCRIPT_NAME: {"inline_string": USAGE_SCRIPT}},
+                },
+            },
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {
+                    "@type": f"{_TYPE}envoy.extensions.filters.http.router.v3.Router",
+                    "dynamic_stats": False,
+                    "suppress_envoy_headers": True,
+                },
+            },
+        ],
+        "access_log": [_access_log()],
+        "access_log_options": {"access_log_flush_interval": duration(config.reservation_renewal_s)},
+        "local_reply_config": local_replies.render_local_replies(config),
+        # Clients are outside: their address goes to x-forwarded-for, and none is trusted for where it comes from.
+        "use_remote_address": True,
+        "internal_address_config": {},
+        "server_name": "pybrix",
+        "normalize_path": True,
+        "merge_slashes": True,
+        "request_id_extension": {
+            "typed_config": {
+                "@type": f"{_TYPE}envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
+                "pack_trace_reason": False,
+                "use_request_id_for_trace_sampling": False,
+            }
+        },
+        "request_headers_timeout": "30s",
+        "stream_idle_timeout": duration(config.stream_idle_timeout_s),
+        "common_http_protocol_options": {"idle_timeout": "3600s"},
+    }
+
+
+def _strip_steering_headers() -> Config:
+    """Take away, before any filter or route looks, what would let a client choose where its request goes.
+
+    A route's own `request_headers_to_remove` comes too late: without the brain a client's header would have been used.
+    `x-request-id` goes as well, so that the id in answers and logs is one that Envoy made.
+    """
+    names = (*wire.STEERING_HEADERS, "x-request-id")
+    by_name: list[Config] = [{"remove": name} for name in names]
+    by_prefix: Config = {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-", "ignore_case": True}}}
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": {
+            "@type": f"{_TYPE}envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "mutations": [*by_name, by_prefix],
+        },
+    }
+
+
+def _exact(name: str) -> Config:
+    return {"exact": name, "ignore_case": True}
+
+
+def _decision_filter(config: GatewayConfiguration) -> Config:
+    """Ask the brain, with the whole body; go on without it when it fails or takes too long."""
+    asked = ("content-type", "x-request-id", *wire.DECISION_HEADERS)
+    answered = (wire.ENDPOINTS_HEADER, wire.CLUSTER_HEADER, wire.RESERVATION_HEADER, wire.STRATEGY_HEADER)
+    return {
+        "@type": f"{_TYPE}envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+        "transport_api_version": "V3",
+        "http_service": {
+            "server_uri": {
+                "uri": "http://brain",
+                "cluster": BRAIN_CLUSTER,
+                "timeout": duration(config.decision_timeout_ms / 1000),
+            },
+            "authorization_response": {
+                "allowed_upstream_headers": {"patterns": [_exact(name) for name in answered]},
+                "allowed_client_headers": {
+                    "patterns": [
+                        *(_exact(name) for name in wire.REFUSAL_HEADERS),
+                        *({"prefix": prefix, "ignore_case": True} for prefix in wire.REFUSAL_HEADER_PREFIXES),
+                    ]
+                },
+            },
+        },
+        "allowed_headers": {"patterns": [_exact(name) for name in asked]},
+        "with_request_body": {"max_request_bytes": config.body_limit_bytes, "allow_partial_message": False},
+        "failure_mode_allow": True,
+        "clear_route_cache": True,
+    }
+
+
+def _access_log() -> Config:
+    """Return one record per routed request (and its renewals), typed, in batches, to the brain."""
+    usage = f"%DYNAMIC_METADATA({METADATA}:usage:{{}})%"
+    record = {
+        wire.LogField.RESERVATION: f"%REQ({wire.RESERVATION_HEADER})%",
+        wire.LogField.REQUEST_ID: "%REQ(x-request-id)%",
+        wire.LogField.RECORD_TYPE: "%ACCESS_LOG_TYPE%",
+        wire.LogField.CLUSTER: "%UPSTREAM_CLUSTER_RAW%",
+        wire.LogField.UPSTREAM: "%UPSTREAM_HOST%",
+        wire.LogField.STATUS: "%RESPONSE_CODE%",
+        wire.LogField.FLAGS: "%RESPONSE_FLAGS%",
+        wire.LogField.TTFT_MS: "%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:ms)%",
+        wire.LogField.DURATION_MS: "%DURATION%",
+        wire.LogField.PROMPT_TOKENS: usage.format("prompt_tokens"),
+        wire.LogField.COMPLETION_TOKENS: usage.format("completion_tokens"),
+        wire.LogField.CACHED_TOKENS: usage.format("cached_tokens"),
+        wire.LogField.ATTEMPTS: "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    }
+    return {
+        "name": "envoy.access_loggers.fluentd",
+        # What the brain refused, and what no model claimed, it knows or need not know.
+        "filter": {"header_filter": {"header": {"name": wire.CLUSTER_HEADER, "present_match": True}}},
+        "typed_config": {
+            "@type": f"{_TYPE}envoy.extensions.access_loggers.fluentd.v3.FluentdAccessLogConfig",
+            "cluster": ACCESS_LOG_CLUSTER,
+            "tag": "pybrix",
+            "stat_prefix": "brain",
+            "buffer_flush_interval": "0.05s",
+            "buffer_size_bytes": 65536,
+            "record": record,
+            "retry_options": {"backoff_options": {"base_interval": "0.1s", "max_interval": "1s"}},
+        },
+    }
