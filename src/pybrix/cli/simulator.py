@@ -36,7 +36,7 @@ class VllmCommand(click.Command):
 @click.option("--seed", type=int, default=0, help="Answers and failures follow from it.")
 @click.option("--api-key", "api_keys", multiple=True, metavar="KEY", help="Bearer token that /v1 asks for.")
 @click.option(
-    "--prefill-tokens-per-s", type=click.FloatRange(0, min_open=True), default=20_000.0, help="Prefill speed."
+    "--prefill-tokens-per-s", type=click.FloatRange(0, min_open=True), default=50_000.0, help="Prefill speed."
 )
 @click.option("--decode-step-ms", type=click.FloatRange(0), default=4.0, help="Time of one step of the batch.")
 @click.option("--decode-per-sequence-ms", type=click.FloatRange(0), default=0.02, help="What each sequence adds to it.")

@@ -20,8 +20,8 @@ def write_answer(
 ) -> tuple[str, bool]:
     """Return the answer to a prompt's tokens, and whether `max_tokens` cut it short (four characters are a token).
 
-    Its own length is 24 to 87 tokens, drawn from the same hash and rounded up to a whole word; at least `min_tokens`, and without an end when
-    `is_endless` (vLLM's `ignore_eos`).
+    Its own length is 24 to 87 tokens, drawn from the same hash, at least `min_tokens`, and rounded up to a whole word.
+    `is_endless` (vLLM's `ignore_eos`) goes on to `max_tokens`.
     """
     root = blake2b(prompt, digest_size=32, key=seed.to_bytes(8, "little")).digest()
     length = max(24 + root[0] % 64, min_tokens)
