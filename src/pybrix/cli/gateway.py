@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Coroutine, Iterator
@@ -32,7 +33,7 @@ from pybrix.gateway.scheduling.registry import build_strategies
 from pybrix.gateway.view.persist import load_view
 from pybrix.gateway.xds import clusters_of
 from pybrix.kube.client import HttpClient
-from pybrix.kube.kubeconfig import load_kubeconfig
+from pybrix.kube.kubeconfig import ClusterAccess, load_in_cluster, load_kubeconfig
 
 _ASK_TIMEOUT = aiohttp.ClientTimeout(total=5)
 
@@ -65,7 +66,7 @@ def gateway() -> None:
 
 @gateway.command()
 @_config
-@click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, ~/.kube/config, in-cluster.")
+@click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, in-cluster, ~/.kube/config.")
 @_data_dir
 @_run_dir
 @_address
@@ -86,11 +87,21 @@ def brain(
 
 
 async def _brain(config: GatewayConfiguration, kubeconfig: Path | None, gateway_dir: Path, run_dir: Path) -> None:
-    client = HttpClient(load_kubeconfig(kubeconfig))
+    client = HttpClient(_access(kubeconfig))
     try:
         await run_brain(config, client=client, data_dir=gateway_dir, run_dir=run_dir, stop=_stop_on_signals())
     finally:
         await client.aclose()
+
+
+def _access(kubeconfig: Path | None) -> ClusterAccess:
+    """Find the cluster as kubectl does: the flag, `KUBECONFIG`, the pod's service account, `~/.kube/config`."""
+    named = kubeconfig or (Path(os.environ["KUBECONFIG"]) if os.environ.get("KUBECONFIG") else None)
+    if named is not None:
+        return load_kubeconfig(named)
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return load_in_cluster(os.environ)
+    return load_kubeconfig(Path.home() / ".kube" / "config")
 
 
 @gateway.command()

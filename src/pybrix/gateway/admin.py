@@ -10,7 +10,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from pybrix.envoy.wire import NAMESPACE_HEADER
-from pybrix.gateway.director import Director, Question
+from pybrix.gateway.director import Director
+from pybrix.gateway.framework.types import Question
 from pybrix.gateway.state import BrainState, render_explanation
 
 SOCKET_NAME = "brain-admin.sock"

@@ -14,10 +14,10 @@ import msgspec
 
 from pybrix.base.clock import Clock
 from pybrix.envoy.wire import NAMESPACE_HEADER, split_namespace
-from pybrix.gateway.accesslog.record import AccessRecord
 from pybrix.gateway.framework import refusal
+from pybrix.gateway.framework.outcome import AccessRecord
 from pybrix.gateway.framework.refusal import Reason, Refusal
-from pybrix.gateway.framework.types import Chance, Decision, Endpoint, InferenceRequest
+from pybrix.gateway.framework.types import Chance, Decision, Endpoint, InferenceRequest, Question
 from pybrix.gateway.indexes.load import LoadTable
 from pybrix.gateway.indexes.reservations import Reservation, Reservations
 from pybrix.gateway.scheduling.profile import Profile
@@ -27,15 +27,6 @@ BYTES_PER_TOKEN = 4
 """Estimate for prompts that are not tokenised here: four bytes of JSON a token."""
 MAX_RANKED = 16
 """Endpoints of a decision; Envoy retries on far fewer, and a header must stay short."""
-
-
-class Question(msgspec.Struct):
-    """What Envoy asks: path and headers as the client sent them, the whole body. Absent headers are ""."""
-
-    path: str
-    body: bytes
-    namespace: str = ""
-    strategy: str = ""
 
 
 class _Body(msgspec.Struct):

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgpack
 
-from pybrix.gateway.accesslog.record import AccessRecord, read_record
+from pybrix.gateway.accesslog.record import read_record
+from pybrix.gateway.framework.outcome import AccessRecord
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_RECORDS = 200_000

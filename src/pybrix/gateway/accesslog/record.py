@@ -9,32 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from pybrix.envoy.wire import LogField
+from pybrix.gateway.framework.outcome import AccessRecord
 
 _RENEWAL = "DownstreamPeriodic"
 _MAX_TOKENS = 1 << 40
-
-
-class AccessRecord(msgspec.Struct, frozen=True):
-    """What happened to a request so far (a renewal), or in the end.
-
-    `status` 0 means that the client got no answer; `ttft_ms` None that no body byte came from an engine.
-    """
-
-    reservation: str
-    is_renewal: bool
-    upstream: str
-    status: int
-    flags: str
-    ttft_ms: float | None
-    duration_ms: float
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    attempts: int
-    request_id: str
 
 
 def read_record(fields: Mapping[Any, Any]) -> AccessRecord:

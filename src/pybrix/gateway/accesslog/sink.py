@@ -11,7 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from pybrix.gateway.accesslog.forward import ForwardError, ForwardParser
-from pybrix.gateway.accesslog.record import AccessRecord
+from pybrix.gateway.framework.outcome import AccessRecord
 
 _log = structlog.get_logger()
 

@@ -23,10 +23,9 @@ from pybrix.envoy.wire import (
     cluster_name,
     wire_status,
 )
-from pybrix.gateway.director import Question
 from pybrix.gateway.framework import refusal
 from pybrix.gateway.framework.refusal import Refusal
-from pybrix.gateway.framework.types import Decision
+from pybrix.gateway.framework.types import Decision, Question
 
 MAX_HEAD_BYTES = 256 * 1024
 """Request line and headers; Envoy's own limit is 60 KiB."""

@@ -33,6 +33,15 @@ class Endpoint(msgspec.Struct, frozen=True):
     created_at: str = ""
 
 
+class Question(msgspec.Struct):
+    """What Envoy asks: path and headers as the client sent them, the whole body. Absent headers are ""."""
+
+    path: str
+    body: bytes
+    namespace: str = ""
+    strategy: str = ""
+
+
 class InferenceRequest(msgspec.Struct, frozen=True):
     """What is known of a request when it is routed. `prompt_tokens` is an estimate: body bytes / 4."""
 
