@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -229,3 +231,15 @@ async def eventually(check: Callable[[], Awaitable[bool]], timeout_s: float = 5)
                 if await check():
                     return
             await asyncio.sleep(0.01)
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on, out of the range that outgoing connections use."""
+    for port in random.Random().sample(range(21500, 21600), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port")

@@ -1,0 +1,125 @@
+"""A real Envoy with a scripted brain, three small engines and a sink of records around it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from pybrix.api.config import GatewayConfiguration
+from pybrix.envoy.admin import EnvoyAdmin
+from pybrix.envoy.binary import find_envoy
+from pybrix.envoy.files import XdsWriter
+from pybrix.envoy.paths import EnvoyPaths
+from pybrix.envoy.process import EnvoyProcess
+from pybrix.envoy.wire import ModelCluster
+from pybrix.envoy.xds import render_xds
+from tests.support.gateway_parts import Brain, Engine, LogSink, eventually, free_port, say_hello
+
+BODY_LIMIT_BYTES = 4 * 1024 * 1024
+CHAT = "/v1/chat/completions"
+
+
+@dataclass
+class Gateway:
+    """Everything a test needs; `engines` and `brain` are back in order before each test."""
+
+    config: GatewayConfiguration
+    paths: EnvoyPaths
+    writer: XdsWriter
+    envoy: EnvoyProcess
+    admin: EnvoyAdmin
+    brain: Brain
+    sink: LogSink
+    engines: list[Engine]
+    client: aiohttp.ClientSession
+
+    @property
+    def models(self) -> tuple[ModelCluster, ...]:
+        """`m` on all engines; `org/m:8b` of namespace team on the last one; `empty` on none; `twice` in two."""
+        pods = tuple(engine.pod for engine in self.engines)
+        return (
+            ModelCluster("default", "m", pods),
+            ModelCluster("team", "org/m:8b", pods[2:]),
+            ModelCluster("default", "empty"),
+            ModelCluster("default", "twice", pods[:1]),
+            ModelCluster("team", "twice", pods[1:2]),
+        )
+
+    async def apply(self, models: Sequence[ModelCluster]) -> None:
+        """Write models and wait until Envoy has read every file that changed."""
+        updates = r"(cluster_manager\.cds|http\.gateway\.rds\.gateway)\.update_success|cluster\..*\.update_success"
+        before = await self.admin.stats(updates)
+        changed = self.writer.write(render_xds(self.config, models, self.paths))
+
+        async def is_read() -> bool:
+            now = await self.admin.stats(updates)
+            return sum(now.values()) > sum(before.values())
+
+        if changed:
+            await eventually(is_read)
+        assert await self.admin.rejected_updates() == {}
+
+    async def reset(self) -> None:
+        self.brain.running.set()
+        self.brain.questions.clear()
+        for engine in self.engines:
+            await engine.kill()
+            await engine.start()
+            engine.requests.clear()
+            engine.reply = say_hello
+        await self.brain.kill()
+        await self.brain.start()
+        await eventually(self.brain_is_in)
+        await self.apply(self.models)
+
+    async def brain_is_in(self) -> bool:
+        return await self._brain_endpoints() == 1
+
+    async def brain_is_out(self) -> bool:
+        return await self._brain_endpoints() == 0
+
+    async def _brain_endpoints(self) -> int:
+        name = "cluster.pybrix_brain.membership_healthy"
+        return (await self.admin.stats(f"^{name}$")).get(name, 0)
+
+
+async def start_gateway(stack: AsyncExitStack, *, workers: int = 1, is_usage_counted: bool = True) -> Gateway:
+    """Start everything; the stack ends it."""
+    base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pybrix-envoy-")))
+    paths = EnvoyPaths(base / "run", base / "gateway")
+    paths.run_dir.mkdir(mode=0o700)
+    config = GatewayConfiguration(
+        port=free_port(),
+        body_limit_bytes=BODY_LIMIT_BYTES,
+        reservation_renewal_s=0.4,
+        connect_timeout_s=0.5,
+        stream_idle_timeout_s=1.5,
+        envoy_workers=workers,
+        is_usage_counted=is_usage_counted,
+    )
+    port = free_port()
+    engines = [Engine(f"pod-{number}", f"127.66.0.{number + 1}", port) for number in range(3)]
+    brain, sink = Brain(paths.decision_socket), LogSink(paths.access_log_socket)
+    parts: list[Brain | Engine] = [brain, *engines]
+    for part in parts:
+        await part.start()
+        stack.push_async_callback(part.kill)
+    await stack.enter_async_context(sink.listening())
+    envoy = await EnvoyProcess.start(config, paths, binary=find_envoy())
+    stack.push_async_callback(envoy.stop)
+    admin = await stack.enter_async_context(EnvoyAdmin(paths.admin_socket))
+    client = await stack.enter_async_context(aiohttp.ClientSession(f"http://{config.address}:{config.port}"))
+    gateway = Gateway(config, paths, XdsWriter(paths.xds_dir), envoy, admin, brain, sink, engines, client)
+    await gateway.apply(gateway.models)
+
+    async def answers() -> bool:
+        async with client.get("/v1/models") as answer:
+            return answer.status == 200
+
+    await eventually(answers)
+    return gateway
