@@ -238,6 +238,7 @@ def _tree_bytes(directory: Path) -> int:
 def _download_failure(said: str) -> str | None:
     """Return what pip's warnings say about the network, since its last error only says that nothing was found."""
     for sign, reason in (
+        ("NameResolutionError", "the package index's name does not resolve"),
         ("Name or service not known", "the package index's name does not resolve"),
         ("Temporary failure in name resolution", "the package index's name does not resolve"),
         ("NewConnectionError", "the package index cannot be reached"),
