@@ -2,6 +2,7 @@
 
 KubeError
 ├── Unreachable                 no answer: connection refused, reset, timed out
+├── Malformed                   an answer that is not what was asked for
 └── StatusError                 a metav1.Status with code >= 400
     ├── BadRequest (400)  ├── Unauthorized (401)  ├── Forbidden (403)   ├── NotFound (404)
     ├── Conflict (409)    │   └── AlreadyExists   ├── Gone (410)        ├── Invalid (422)
@@ -21,6 +22,10 @@ class KubeError(PybrixError):
 
 class Unreachable(KubeError):
     """The server gave no answer; whether a write took place is unknown."""
+
+
+class Malformed(KubeError):
+    """The answer is no JSON, or not of the shape of the kind."""
 
 
 class StatusError(KubeError):

@@ -1,0 +1,14 @@
+"""Counters of the runtime, in the process's default Prometheus registry."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+RECONCILES = Counter(
+    "pybrix_reconcile",
+    "Passes of a controller by result: success, requeue, conflict, terminal, error.",
+    ["controller", "result"],
+)
+RECONCILE_SECONDS = Histogram("pybrix_reconcile_seconds", "Duration of a controller's passes.", ["controller"])
+QUEUE_LENGTH = Gauge("pybrix_workqueue_length", "Keys that wait for a worker.", ["controller"])
+LEADING = Gauge("pybrix_leader", "Whether this process leads: 1 or 0.", ["lease"])
