@@ -65,9 +65,7 @@ class UpOptions:
     envoy_path: Path | None = None
 
 
-async def run_up(
-    options: UpOptions, clock: Clock, report: Reporter, on_ready: Callable[[UpState], None]
-) -> None:
+async def run_up(options: UpOptions, clock: Clock, report: Reporter, on_ready: Callable[[UpState], None]) -> None:
     """Start everything, call `on_ready`, keep it running until SIGINT or SIGTERM, stop it in order.
 
     Raises:
@@ -79,9 +77,7 @@ async def run_up(
     with locked(layout):
         _end_earlier_processes(layout, report)
         address = options.gateway.address
-        config = msgspec.structs.replace(
-            options.gateway, port=claim_port(address, options.gateway.port, "--port")
-        )
+        config = msgspec.structs.replace(options.gateway, port=claim_port(address, options.gateway.port, "--port"))
         find_envoy(options.envoy_path)
         state = UpState(
             supervisor=ProcessRecord.of(os.getpid()),
@@ -151,9 +147,10 @@ async def _start(
 
     await supervisor.start(_cluster(layout, options.api_port))
     async with AsyncExitStack() as stack:
-        client = HttpClient(load_kubeconfig(layout.kubeconfig))
+        access = load_kubeconfig(layout.kubeconfig)
+        client = HttpClient(access)
         stack.push_async_callback(client.aclose)
-        report.done("cluster", client.url)
+        report.done("cluster", access.server)
         await supervisor.start(_brain(layout))
         report.done("brain", f"strategy {config.routing_strategy}")
         await supervisor.start(_envoy(layout, config, options.envoy_path))
@@ -298,4 +295,3 @@ def stop_running(layout: Layout, wait_s: float) -> str:
     except psutil.TimeoutExpired as err:
         raise UsageError(f"process {supervisor.pid} is still stopping after {wait_s:.0f} s", "run it again") from err
     return "stopped"
-
