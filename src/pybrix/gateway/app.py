@@ -66,7 +66,9 @@ class Brain:
         run_dir: Path,
         clock: Clock,
         chance: Chance,
+        is_gc_tuned: bool,
     ) -> None:
+        self._is_gc_tuned = is_gc_tuned
         self._config = config
         self._clock = clock
         self._view_file = data_dir / "view.json"
@@ -204,8 +206,9 @@ class Brain:
         path = self._paths.decision_socket
         server = await listen(run, path, self._decisions.connect)
         # What is alive now lives long: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+        if self._is_gc_tuned:
+            gc.collect()
+            gc.freeze()
         self.state.is_serving = True
         _log.info("brain serves", socket=str(path), instance=self.state.instance, view=self.state.view_source)
         try:
@@ -244,6 +247,7 @@ async def run_brain(
     clock: Clock | None = None,
     chance: Chance | None = None,
     api_patience_s: float = API_PATIENCE_S,
+    is_gc_tuned: bool = True,
 ) -> None:
     """Run a brain until `stop` is set; return when nothing of it is left.
 
@@ -253,11 +257,13 @@ async def run_brain(
         run_dir: of the Unix sockets; made with mode 0700 when it is not there.
         chance: breaks ties; seeded from the system when None.
         api_patience_s: how long the Kubernetes API may take before the persisted view is used.
+        is_gc_tuned: whether the garbage collector of this process is set up for a brain.
 
     Raises:
         UsageError: another brain holds the run directory, or the directory does not do.
     """
-    gc.set_threshold(GC_THRESHOLD)
+    if is_gc_tuned:
+        gc.set_threshold(GC_THRESHOLD)
     brain = Brain(
         config,
         client=client,
@@ -265,5 +271,6 @@ async def run_brain(
         run_dir=run_dir,
         clock=clock or SystemClock(),
         chance=chance or random.Random(),
+        is_gc_tuned=is_gc_tuned,
     )
     await brain.run(stop, api_patience_s)

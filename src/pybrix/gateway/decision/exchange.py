@@ -28,7 +28,7 @@ from pybrix.gateway.framework.refusal import Refusal
 from pybrix.gateway.framework.types import Decision, Question
 
 MAX_HEAD_BYTES = 256 * 1024
-"""Request line and headers; Envoy's own limit is 60 KiB."""
+"""Request line and headers, where they come in pieces; Envoy's own limit is 60 KiB."""
 _NAMESPACE = NAMESPACE_HEADER.encode()
 _STRATEGY = b"routing-strategy"
 _LENGTH = b"content-length"
@@ -86,6 +86,8 @@ class DecisionExchange:
         self.is_draining = False
         """Each reply asks Envoy to close the connection."""
         self.is_between_requests = True
+        self._message_number = 0
+        self._is_in_head = False
         self._reset()
 
     def _reset(self) -> None:
@@ -101,6 +103,7 @@ class DecisionExchange:
         """Take what came from the peer and return what to send."""
         if self.is_closed:
             return b""
+        number = self._message_number
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -109,8 +112,11 @@ class DecisionExchange:
             self._refuse_and_close(self._refused or refusal.malformed_request(str(err)))
         if self._refused is not None and not self.is_closed:
             self._refuse_and_close(self._refused)
-        elif self._head_bytes > MAX_HEAD_BYTES and not self.is_closed:
-            self._refuse_and_close(refusal.malformed_request("the headers are too large"))
+        elif self._is_in_head and number == self._message_number:
+            # The parser keeps a header until it is whole: what it holds is bounded here.
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.is_closed:
+                self._refuse_and_close(refusal.malformed_request("the headers are too large"))
         replies = self._replies
         if not replies:
             return b""
@@ -126,14 +132,14 @@ class DecisionExchange:
 
     def on_message_begin(self) -> None:
         self.is_between_requests = False
+        self._is_in_head = True
+        self._message_number += 1
         self._reset()
 
     def on_url(self, url: bytes) -> None:
         self._url += url
-        self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
         name = name.lower()
         if name == _STRATEGY:
             self._strategy = value
@@ -141,6 +147,9 @@ class DecisionExchange:
             self._namespace = value
         elif name == _LENGTH and value.isdigit() and int(value[:20]) > self._body_limit_bytes:
             self._refused = refusal.body_too_large(self._body_limit_bytes)
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)

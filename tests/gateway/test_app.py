@@ -1,0 +1,291 @@
+"""A whole brain on its sockets, over an API server in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgpack
+import msgspec
+import pytest
+
+from pybrix.api.config import GatewayConfiguration
+from pybrix.base.errors import UsageError
+from pybrix.gateway.app import run_brain
+from pybrix.gateway.errors import BrainRunning
+from tests.support.gateway import make_pod
+from tests.support.podapi import PodApi
+from tests.support.waiting import until, until_now
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    # Socket paths are short; pytest's own directories may not be.
+    with tempfile.TemporaryDirectory(prefix="pb") as path:
+        yield Path(path)
+
+
+class Brain:
+    """A running brain, as Envoy and people see it."""
+
+    def __init__(self, place: Path) -> None:
+        self.run_dir, self.data_dir = place / "run", place / "data"
+        self.stop = asyncio.Event()
+
+    async def admin(self, path: str, **options: Any) -> tuple[int, Any]:
+        connector = aiohttp.UnixConnector(str(self.run_dir / "brain-admin.sock"))
+        async with aiohttp.ClientSession(connector=connector) as session:
+            method = "POST" if options else "GET"
+            async with session.request(method, f"http://brain{path}", **options) as response:
+                text = await response.read()
+                is_json = response.content_type == "application/json"
+                return response.status, msgspec.json.decode(text) if is_json else text.decode()
+
+    async def is_ready(self) -> bool:
+        try:
+            return (await self.admin("/readyz"))[0] == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def until_ready(self) -> None:
+        await until(self.is_ready)
+
+    async def decide(self, model: str = "m") -> tuple[int, dict[str, str], bytes]:
+        connector = aiohttp.UnixConnector(str(self.run_dir / "decision.sock"))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.post("http://brain/v1/chat/completions", json={"model": model}) as response,
+        ):
+            return response.status, {k.lower(): v for k, v in response.headers.items()}, await response.read()
+
+    async def log(self, *records: dict[str, Any]) -> None:
+        _, writer = await asyncio.open_unix_connection(str(self.run_dir / "accesslog.sock"))
+        writer.write(msgpack.packb(["pybrix", [[0, record] for record in records]]))
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    def endpoints(self) -> str:
+        """Return what Envoy's endpoint files say."""
+        return "".join(p.read_text() for p in sorted((self.data_dir / "xds").glob("endpoints*.json")))
+
+
+@asynccontextmanager
+async def brain(
+    place: Path, api: PodApi, *, wait: bool = True, api_patience_s: float = 10.0, **options: Any
+) -> AsyncIterator[Brain]:
+    world = Brain(place)
+    task = asyncio.ensure_future(
+        run_brain(
+            GatewayConfiguration(**options),
+            client=api,
+            data_dir=world.data_dir,
+            run_dir=world.run_dir,
+            stop=world.stop,
+            api_patience_s=api_patience_s,
+            is_gc_tuned=False,
+        )
+    )
+    try:
+        ready = asyncio.ensure_future(world.until_ready())
+        if wait:
+            await asyncio.wait((ready, task), return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        await asyncio.gather(ready, return_exceptions=True)
+        if task.done():
+            await task
+        yield world
+    finally:
+        world.stop.set()
+        async with asyncio.timeout(10):
+            await asyncio.gather(task, return_exceptions=True)
+    assert task.exception() is None
+
+
+async def test_it_answers_from_pods_and_envoys_files_say_the_same(place: Path) -> None:
+    api = PodApi(make_pod("a", ip="127.64.0.1"), make_pod("b", ip="127.64.0.2"))
+    async with brain(place, api) as world:
+        status, headers, _ = await world.decide()
+        assert status == 200
+        assert headers["x-pybrix-cluster"] == "default/m"
+        assert sorted(headers["x-pybrix-endpoints"].split(",")) == ["127.64.0.1:8000", "127.64.0.2:8000"]
+        assert "127.64.0.1" in world.endpoints()
+        assert "127.64.0.2" in world.endpoints()
+        status, _, body = await world.decide("unknown")
+        assert (status, msgspec.json.decode(body)["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_a_request_counts_until_its_record_comes(place: Path) -> None:
+    async with brain(place, PodApi(make_pod("a"))) as world:
+        _, headers, _ = await world.decide()
+        _, state = await world.admin("/debug/view")
+        assert state["reservations"]["held"] == 1
+        assert state["models"][0]["endpoints"][0]["requestsInFlight"] == 1
+        await world.log({"reservation": headers["x-pybrix-reservation"], "type": "DownstreamEnd", "status": 200})
+
+        async def is_released() -> bool:
+            return bool((await world.admin("/debug/view"))[1]["reservations"]["held"] == 0)
+
+        await until(is_released)
+        _, metrics = await world.admin("/metrics")
+        assert 'pybrix_gateway_decisions_total{strategy="least-request"} 1.0' in metrics
+        assert "pybrix_gateway_reservations_held 0.0" in metrics
+
+
+async def test_a_pod_that_turns_not_ready_is_out_of_the_files_in_milliseconds(place: Path) -> None:
+    api = PodApi(make_pod("a", ip="127.64.0.1"), make_pod("b", ip="127.64.0.2"))
+    async with brain(place, api) as world:
+        loop = asyncio.get_running_loop()
+        tooks_ms = []
+        for _ in range(5):
+            before_s = loop.time()
+            api.put(make_pod("b", ip="127.64.0.2", ready=False))
+            await until_now(lambda: "127.64.0.2" not in world.endpoints())
+            tooks_ms.append(1000 * (loop.time() - before_s))
+            api.put(make_pod("b", ip="127.64.0.2"))
+            await until_now(lambda: "127.64.0.2" in world.endpoints())
+        assert sorted(tooks_ms)[len(tooks_ms) // 2] < 50, tooks_ms
+
+
+async def test_without_the_api_the_persisted_view_serves_until_the_api_is_back(place: Path) -> None:
+    async with brain(place, PodApi(make_pod("a", ip="127.64.0.1"))):
+        pass
+    api = PodApi(make_pod("b", ip="127.64.0.2"), is_reachable=False)
+    async with brain(place, api, api_patience_s=0.05) as world:
+        assert (await world.decide())[1]["x-pybrix-endpoints"] == "127.64.0.1:8000"
+        _, state = await world.admin("/debug/view")
+        assert (state["view"]["source"], state["view"]["contactAgeS"]) == ("persisted", None)
+        api.come_back()
+        await until_now(lambda: "127.64.0.2" in world.endpoints())
+        assert (await world.decide())[1]["x-pybrix-endpoints"] == "127.64.0.2:8000"
+        assert "127.64.0.1" not in world.endpoints()
+
+
+async def test_without_the_api_and_without_a_view_it_waits_and_writes_nothing(place: Path) -> None:
+    api = PodApi(make_pod("a"), is_reachable=False)
+    async with brain(place, api, wait=False, api_patience_s=0.01) as world:
+        await until_now(lambda: (world.run_dir / "brain-admin.sock").exists())
+        status, why = await world.admin("/readyz")
+        assert (status, "view: none" in why) == (503, True)
+        assert (await world.admin("/healthz"))[0] == 200
+        assert not (world.run_dir / "decision.sock").exists()
+        assert list((world.data_dir / "xds").iterdir()) == []
+        api.come_back()
+        await world.until_ready()
+        assert (await world.decide())[0] == 200
+
+
+async def test_an_api_that_goes_away_changes_nothing_and_the_view_ages(place: Path) -> None:
+    api = PodApi(make_pod("a"))
+    async with brain(place, api) as world:
+        files = world.endpoints()
+        api.go_away()
+
+        async def age_s() -> float:
+            found: float = (await world.admin("/debug/view"))[1]["view"]["contactAgeS"]
+            return found
+
+        first = await age_s()
+
+        async def is_older() -> bool:
+            return await age_s() > first
+
+        await until(is_older)
+        assert (await world.decide())[0] == 200
+        assert world.endpoints() == files
+
+
+async def test_an_empty_cluster_is_ready_and_knows_no_model(place: Path) -> None:
+    async with brain(place, PodApi()) as world:
+        assert (await world.decide())[0] == 404
+
+
+async def test_explain_ranks_without_reserving(place: Path) -> None:
+    async with brain(place, PodApi(make_pod("a"))) as world:
+        status, got = await world.admin("/debug/explain", data=b'{"model":"m"}')
+        assert (status, got["strategy"], got["ranking"][0]["why"]) == (200, "least-request", "0 requests in flight")
+        _, refused = await world.admin("/debug/explain", data=b"{}", headers={"routing-strategy": "random"})
+        assert refused["refused"]["reason"] == "model_missing"
+        assert (await world.admin("/debug/view"))[1]["reservations"]["held"] == 0
+
+
+async def test_namespaces_of_the_configuration_bound_what_is_seen(place: Path) -> None:
+    api = PodApi(make_pod("a", namespace="one"), make_pod("b", namespace="two", model="n", ip="127.64.0.2"))
+    async with brain(place, api, namespaces=["one"]) as world:
+        assert (await world.decide("m"))[0] == 200
+        assert (await world.decide("n"))[0] == 404
+
+
+async def test_a_second_brain_is_refused_and_a_dead_ones_sockets_are_taken_over(place: Path) -> None:
+    (place / "run").mkdir(mode=0o700)
+    for name in ("decision.sock", "accesslog.sock", "brain-admin.sock"):
+        with socket.socket(socket.AF_UNIX) as left_behind:
+            left_behind.bind(str(place / "run" / name))
+    api = PodApi(make_pod("a"))
+    async with brain(place, api) as world:
+        with pytest.raises(BrainRunning, match=str(os.getpid())):
+            async with brain(place, api):
+                pass
+        assert (await world.decide())[0] == 200
+    assert not any((place / "run").glob("*.sock"))
+
+
+async def test_a_run_directory_open_to_others_is_refused(place: Path) -> None:
+    (place / "run").mkdir(mode=0o755)
+    (place / "run").chmod(0o755)
+    with pytest.raises(UsageError, match="chmod 700"):
+        async with brain(place, PodApi()):
+            pass
+
+
+async def test_a_run_directory_too_long_for_sockets_is_refused(place: Path) -> None:
+    with pytest.raises(UsageError, match="too long"):
+        async with brain(place / ("x" * 100), PodApi()):
+            pass
+
+
+async def test_a_stop_refuses_new_connections_and_finishes_what_is_being_asked(place: Path) -> None:
+    async with brain(place, PodApi(make_pod("a"))) as world:
+        path = str(world.run_dir / "decision.sock")
+        reader, writer = await asyncio.open_unix_connection(path)
+        idle_reader, idle_writer = await asyncio.open_unix_connection(path)
+        body = b'{"model":"m"}'
+        writer.write(b"POST /v1/x HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body[:4])
+        await writer.drain()
+        await world.decide()  # by now the other connection's bytes have been read
+        world.stop.set()
+        assert await idle_reader.read() == b""
+        with pytest.raises((FileNotFoundError, ConnectionRefusedError)):
+            await asyncio.open_unix_connection(path)
+        writer.write(body[4:])
+        reply = await reader.read()
+        assert reply.startswith(b"HTTP/1.1 200 OK")
+        assert b"connection: close" in reply
+        for each in (writer, idle_writer):
+            each.close()
+
+
+async def test_envoys_log_connections_may_come_and_go_and_be_wrong(place: Path) -> None:
+    async with brain(place, PodApi(make_pod("a"))) as world:
+        reader, writer = await asyncio.open_unix_connection(str(world.run_dir / "accesslog.sock"))
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert await reader.read() == b""
+        writer.close()
+        for number in itertools.count():
+            _, headers, _ = await world.decide()
+            await world.log({"reservation": headers["x-pybrix-reservation"], "type": "DownstreamEnd", "status": 200})
+            if number == 3:
+                break
+
+        async def ended() -> bool:
+            return 'records_total{kind="end"} 4.0' in (await world.admin("/metrics"))[1]
+
+        await until(ended)

@@ -1,0 +1,255 @@
+"""One request's path, and what the access log does to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pybrix.gateway.accesslog.record import read_record
+from pybrix.gateway.framework.outcome import AccessRecord
+from pybrix.gateway.framework.refusal import Reason, Refusal
+from pybrix.gateway.framework.types import Decision, Endpoint, InferenceRequest, Loads, Question
+from pybrix.gateway.view.snapshot import apply
+from tests.support.gateway import World, ask, facts, view_of
+
+
+def three() -> World:
+    return World(view_of(*(facts(f"p{n}", ip=f"127.64.0.{n}") for n in (1, 2, 3))))
+
+
+def decide(world: World, question: Question | None = None) -> Decision:
+    answer = world.director.decide(question or ask())
+    assert isinstance(answer, Decision)
+    return answer
+
+
+def refuse(world: World, question: Question) -> Refusal:
+    answer = world.director.decide(question)
+    assert isinstance(answer, Refusal)
+    return answer
+
+
+def record(decision: Decision | None, at: int = 0, **fields: Any) -> AccessRecord:
+    """Return the end record of a decision whose answer came from its endpoint number `at`."""
+    sent: dict[str, Any] = {"type": "DownstreamEnd", "status": 200, "attempts": at + 1, "duration_ms": 12}
+    if decision is not None:
+        sent |= {"reservation": decision.reservation, "upstream": decision.ranking[at].endpoint.host}
+    return read_record(sent | fields)
+
+
+def test_requests_spread_over_the_endpoints() -> None:
+    world = three()
+    first = [decide(world).ranking[0].endpoint.pod_name for _ in range(6)]
+    assert sorted(first) == ["p1", "p1", "p2", "p2", "p3", "p3"]
+    assert world.in_flight() == {"p1": 2, "p2": 2, "p3": 2}
+
+
+def test_a_decision_ranks_all_endpoints_and_names_its_strategy() -> None:
+    got = decide(three(), ask(strategy="random"))
+    assert len({ranked.endpoint.id for ranked in got.ranking}) == 3
+    assert (got.request.namespace, got.request.model, got.request.strategy) == ("default", "m", "random")
+    assert got.reservation.startswith("me.")
+
+
+def test_prompt_tokens_in_flight_are_estimated_from_the_body() -> None:
+    world = three()
+    body = msgspec.json.encode({"model": "m", "prompt": "x" * 4000})
+    got = decide(world, Question("/v1/completions", body))
+    assert world.loads.of(got.ranking[0].endpoint.id).prompt_tokens == len(body) // 4
+
+
+@pytest.mark.parametrize(
+    ("body", "want"),
+    [
+        pytest.param(b"", Reason.INVALID_JSON, id="no body"),
+        pytest.param(b"hello", Reason.INVALID_JSON, id="text"),
+        pytest.param(b"[1]", Reason.INVALID_JSON, id="a list"),
+        pytest.param(b'{"model":"m"', Reason.INVALID_JSON, id="cut off"),
+        pytest.param(b'{"model":"\xff"}', Reason.INVALID_JSON, id="no UTF-8 in the name"),
+        pytest.param(b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", Reason.INVALID_JSON, id="nested too deeply"),
+        pytest.param(b"{}", Reason.MODEL_MISSING, id="no model"),
+        pytest.param(b'{"model":null}', Reason.MODEL_MISSING, id="a null model"),
+        pytest.param(b'{"model":7}', Reason.MODEL_INVALID, id="a number as model"),
+        pytest.param(b'{"model":["m"]}', Reason.MODEL_INVALID, id="a list as model"),
+        pytest.param(b'{"model":""}', Reason.MODEL_INVALID, id="an empty model"),
+        pytest.param(b'{"model":"zz"}', Reason.MODEL_UNKNOWN, id="another model"),
+    ],
+)
+def test_a_body_is_refused(body: bytes, want: Reason) -> None:
+    world = three()
+    assert refuse(world, Question("/v1/chat/completions", body)).reason == want
+    assert world.director.counters.refusals[want] == 1
+    assert world.in_flight() == {}
+
+
+def test_whatever_else_a_body_holds_is_no_matter() -> None:
+    body = b'{"messages":7,"stream":"perhaps","model":"m","tools":[{"a":[1,{"b":null}]}],"n":1e400}'
+    assert decide(three(), Question("/v1/chat/completions", body)).request.model == "m"
+
+
+def test_an_unknown_model_is_told_what_exists() -> None:
+    world = World(view_of(facts("a", model="alpha"), facts("b", model="beta", namespace="two")))
+    said = refuse(world, ask("gamma"))
+    assert (said.status, "alpha, beta" in said.message) == (404, True)
+    assert "alpha" not in refuse(world, ask("gamma", namespace="two")).message
+
+
+def test_a_name_in_two_namespaces_must_say_which() -> None:
+    world = World(view_of(facts("a", namespace="one"), facts("a", namespace="two", ip="127.64.0.2")))
+    said = refuse(world, ask())
+    assert said.status == 400
+    assert "x-pybrix-namespace" in said.message
+    assert "/namespaces/" in said.message
+    by_header = decide(world, ask(namespace="two"))
+    by_path = decide(world, ask(namespace="one", path="/namespaces/two/v1/chat/completions"))
+    assert [d.request.namespace for d in (by_header, by_path)] == ["two", "two"]
+    assert refuse(world, ask(namespace="three")).reason == Reason.MODEL_UNKNOWN
+
+
+def test_a_model_without_a_ready_pod_is_told_to_retry() -> None:
+    world = World(view_of(facts("a", ready=False)))
+    said = refuse(world, ask())
+    assert (said.status, dict(said.headers())["retry-after"]) == (503, "5")
+    assert "a: not ready" in said.message
+    world.view = apply(world.view, {facts("a").uid: None})
+    assert refuse(world, ask()).status == 503
+
+
+def test_an_unknown_strategy_is_told_the_valid_ones() -> None:
+    said = refuse(three(), ask(strategy="roulette"))
+    assert said.status == 400
+    assert said.message == "incorrect routing strategy roulette; valid strategies: least-request, random"
+
+
+def test_explain_gives_reasons_and_counts_nothing() -> None:
+    world = three()
+    busy = decide(world).ranking[0].endpoint.pod_name
+    got = world.director.explain(ask())
+    assert isinstance(got, Decision)
+    assert (got.ranking[-1].endpoint.pod_name, got.ranking[-1].why) == (busy, "1 requests in flight")
+    assert world.in_flight() == {busy: 1}
+
+
+def test_an_end_releases_once_and_keeps_the_outcome() -> None:
+    world = three()
+    got = decide(world)
+    end = record(got, ttft_ms=40, prompt_tokens=9, completion_tokens="5")
+    world.director.account(end)
+    world.director.account(end)
+    assert world.in_flight() == {}
+    outcomes = world.loads.of(got.ranking[0].endpoint.id).outcomes
+    assert outcomes.by_status_class == {2: 1}
+    assert (outcomes.ttft_ms, outcomes.ttft_count, outcomes.prompt_tokens, outcomes.completion_tokens) == (40, 1, 9, 5)
+    assert world.director.counters.records == {"end": 1, "end_unknown": 1}
+    assert world.director.counters.requests == {("default", "m", "2xx"): 1}
+
+
+def test_a_retry_is_charged_to_the_endpoint_that_failed() -> None:
+    world = three()
+    got = decide(world)
+    world.director.account(record(got, at=1))
+    failed, answered = (world.loads.of(got.ranking[n].endpoint.id).outcomes for n in (0, 1))
+    assert (failed.failed_attempts, failed.by_status_class) == (1, {})
+    assert (answered.failed_attempts, answered.by_status_class) == (0, {2: 1})
+    assert world.in_flight() == {}
+
+
+def test_a_renewal_moves_a_retried_stream() -> None:
+    world = three()
+    got = decide(world)
+    world.director.account(record(got, at=1, type="DownstreamPeriodic"))
+    assert world.in_flight() == {got.ranking[1].endpoint.pod_name: 1}
+
+
+def test_a_stream_without_renewals_is_given_up() -> None:
+    world = three()
+    got = decide(world)
+    for _ in range(5):
+        world.clock.seconds += 10
+        world.director.account(record(got, type="DownstreamPeriodic"))
+        assert world.director.expire() == []
+    world.clock.seconds += 33
+    assert len(world.director.expire()) == 1
+    assert world.in_flight() == {}
+    world.director.account(record(got))
+    assert world.in_flight() == {}
+    assert world.director.counters.expired == 1
+
+
+def test_a_pod_that_left_keeps_its_request_and_its_successor_on_that_address_gets_none() -> None:
+    world = World(view_of(facts("a", uid="old")))
+    got = decide(world)
+    world.view = apply(world.view, {facts("a", uid="old").uid: None, facts("a", uid="new").uid: facts("a", uid="new")})
+    world.director.account(record(got))
+    new = world.view.by_host["127.64.0.1:8000"]
+    assert world.loads.of(new.id).outcomes.by_status_class == {}
+    assert world.loads.of(got.ranking[0].endpoint.id).outcomes.by_status_class == {2: 1}
+
+
+def test_a_request_that_envoy_routed_by_itself_has_an_outcome_and_no_reservation() -> None:
+    world = three()
+    world.director.account(record(None, upstream="127.64.0.2:8000", reservation=None))
+    assert world.loads.of(world.view.by_host["127.64.0.2:8000"].id).outcomes.by_status_class == {2: 1}
+
+
+def test_a_stream_of_an_earlier_brain_is_counted_from_its_first_renewal() -> None:
+    world = three()
+    fields: dict[str, Any] = {"reservation": "earlier.1", "upstream": "127.64.0.2:8000"}
+    world.director.account(record(None, type="DownstreamPeriodic", **fields))
+    assert world.in_flight() == {"p2": 1}
+    world.director.account(record(None, **fields))
+    assert world.in_flight() == {}
+
+
+class Crowded:
+    """A filter for tests: no endpoint with a request in flight."""
+
+    name = "crowded"
+
+    def why_excluded(self, request: InferenceRequest, endpoint: Endpoint, loads: Loads) -> str:
+        return "busy" if loads.of(endpoint.id).requests else ""
+
+
+class Worst:
+    """A strategy for tests: the later in the list, the better."""
+
+    name = "worst"
+
+    def score(self, request: InferenceRequest, endpoints: Sequence[Endpoint], loads: Loads) -> Sequence[float]:
+        return [n / len(endpoints) for n in range(len(endpoints))]
+
+    def reasons(self, request: InferenceRequest, endpoints: Sequence[Endpoint], loads: Loads) -> Sequence[str]:
+        return ["later" for _ in endpoints]
+
+
+def test_a_new_strategy_needs_nothing_but_its_name() -> None:
+    world = World(three().view, strategy="worst", strategies=[Worst()])
+    assert [r.endpoint.pod_name for r in decide(world).ranking] == ["p3", "p2", "p1"]
+
+
+events = st.lists(st.tuples(st.sampled_from(["ask", "renew", "end", "wait"]), st.integers(0, 9), st.integers(0, 2)))
+
+
+@given(events)
+def test_in_flight_is_never_negative_and_ends_at_zero(script: list[tuple[str, int, int]]) -> None:
+    world = three()
+    asked: list[Decision] = []
+    for what, which, at in script:
+        if what == "ask":
+            asked.append(decide(world))
+        elif what == "wait":
+            world.clock.seconds += 5 * which
+            world.director.expire()
+        elif asked:
+            kind = {"renew": "DownstreamPeriodic", "end": "DownstreamEnd"}[what]
+            world.director.account(record(asked[which % len(asked)], at=at, type=kind))
+        assert all(load.requests >= 0 and load.prompt_tokens >= 0 for _, load in world.loads)
+        assert sum(world.in_flight().values()) == len(world.reservations)
+    for decision in asked:
+        world.director.account(record(decision))
+    assert world.in_flight() == {}
