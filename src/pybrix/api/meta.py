@@ -127,7 +127,7 @@ class Object(Wire):
 
 
 class Condition(Value, frozen=True):
-    """`metav1.Condition`, and the older shape without `observedGeneration` (Pod, Deployment)."""
+    """`metav1.Condition`, and the older shapes without `observedGeneration` (Pod, Deployment, Node)."""
 
     type: str
     status: str
@@ -136,6 +136,7 @@ class Condition(Value, frozen=True):
     last_transition_time: str | None = None
     last_update_time: str | None = None
     last_probe_time: str | None = None
+    last_heartbeat_time: str | None = None
     observed_generation: int | None = None
 
     @property
