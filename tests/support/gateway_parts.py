@@ -65,6 +65,10 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
+    @property
+    def is_listening(self) -> bool:
+        return self._server is not None
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -125,7 +129,9 @@ class Brain:
                 writer.write(self.answer(question))
 
     async def start(self) -> None:
-        await self._server.listen_unix(self.socket)
+        """Start to answer, unless it does already."""
+        if not self._server.is_listening:
+            await self._server.listen_unix(self.socket)
 
     async def kill(self) -> None:
         await self._server.kill()
@@ -179,7 +185,9 @@ class Engine:
             await writer.drain()
 
     async def start(self) -> None:
-        await self._server.listen(self.pod.address, self.pod.port)
+        """Start to answer, unless it does already."""
+        if not self._server.is_listening:
+            await self._server.listen(self.pod.address, self.pod.port)
 
     async def kill(self) -> None:
         await self._server.kill()

@@ -65,27 +65,23 @@ class Gateway:
         assert await self.admin.rejected_updates() == {}
 
     async def reset(self) -> None:
-        self.brain.running.set()
-        self.brain.questions.clear()
+        """Bring everything back in order and forget what was."""
         for engine in self.engines:
-            await engine.kill()
             await engine.start()
             engine.requests.clear()
             engine.reply = say_hello
-        await self.brain.kill()
+        self.brain.running.set()
         await self.brain.start()
-        await eventually(self.brain_is_in)
+        self.brain.refuse(400, {})
+        await eventually(self.brain_is_asked)
         await self.apply(self.models)
+        self.brain.questions.clear()
 
-    async def brain_is_in(self) -> bool:
-        return await self._brain_endpoints() == 1
-
-    async def brain_is_out(self) -> bool:
-        return await self._brain_endpoints() == 0
-
-    async def _brain_endpoints(self) -> int:
-        name = "cluster.pybrix_brain.membership_healthy"
-        return (await self.admin.stats(f"^{name}$")).get(name, 0)
+    async def brain_is_asked(self) -> bool:
+        """Send a request and return whether Envoy put it to the brain."""
+        async with self.client.post(CHAT, data=b"probe") as answer:
+            asked = [question.headers["x-request-id"] for question in self.brain.questions]
+            return answer.headers["request-id"] in asked
 
 
 async def start_gateway(stack: AsyncExitStack, *, workers: int = 1, is_usage_counted: bool = True) -> Gateway:

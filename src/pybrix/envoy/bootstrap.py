@@ -41,6 +41,14 @@ def no_limits() -> Config:
     }
 
 
+def at_once() -> Config:
+    """Return the setting by which workers learn at once which endpoints are out.
+
+    By default changes within a second of another one are held back, and requests go on to wait for what is dead.
+    """
+    return {"update_merge_window": "0s"}
+
+
 def render_bootstrap(config: GatewayConfiguration, paths: EnvoyPaths, node_id: str = "gateway") -> Config:
     """Return Envoy's bootstrap as JSON-like data.
 
@@ -89,7 +97,7 @@ def _brain_cluster(config: GatewayConfiguration, paths: EnvoyPaths) -> Config:
         "connect_timeout": "0.1s",
         "load_assignment": _pipe_assignment(BRAIN_CLUSTER, paths.decision_socket),
         "circuit_breakers": no_limits(),
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0.0}},
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0.0}, **at_once()},
         "outlier_detection": {
             "consecutive_gateway_failure": 3,
             "enforcing_consecutive_gateway_failure": 100,
@@ -107,7 +115,7 @@ def _brain_cluster(config: GatewayConfiguration, paths: EnvoyPaths) -> Config:
                 "timeout": "0.4s",
                 "interval": "0.5s",
                 "no_traffic_interval": "0.5s",
-                "unhealthy_interval": "0.2s",
+                "unhealthy_interval": "0.1s",
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,
                 "http_health_check": {"path": wire.HEALTH_PATH, "host": "brain"},

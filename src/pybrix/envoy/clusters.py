@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from pybrix.api.config import GatewayConfiguration
 from pybrix.envoy import wire
-from pybrix.envoy.bootstrap import file_source, no_limits
+from pybrix.envoy.bootstrap import at_once, file_source, no_limits
 from pybrix.envoy.listener import duration
 from pybrix.envoy.paths import EnvoyPaths
 from pybrix.envoy.scripts import METADATA
@@ -40,6 +40,7 @@ def render_cluster(config: GatewayConfiguration, paths: EnvoyPaths, name: str) -
         "connect_timeout": duration(config.connect_timeout_s),
         "load_balancing_policy": {"policies": [{"typed_extension_config": _ranked_list()}]},
         "circuit_breakers": no_limits(),
+        "common_lb_config": at_once(),
         "outlier_detection": _outlier_detection(),
         # A pod leaves the endpoints on purpose and finishes what it has; nothing is cut.
         "ignore_health_on_host_removal": True,
