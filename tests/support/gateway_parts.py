@@ -7,9 +7,8 @@ import contextlib
 import json
 import random
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -193,13 +192,14 @@ class Engine:
         await self._server.kill()
 
 
-@dataclass
 class LogSink:
     """Keeps the records that Envoy sends."""
 
-    socket: Path
-    records: list[dict[str, Any]] = field(default_factory=list)
-    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self.records: list[dict[str, Any]] = []
+        self._arrived = asyncio.Event()
+        self._server = Server(self._handle)
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         unpacker = msgpack.Unpacker()
@@ -221,14 +221,15 @@ class LogSink:
                 self._arrived.clear()
                 await self._arrived.wait()
 
-    @asynccontextmanager
-    async def listening(self) -> AsyncIterator[None]:
-        server = Server(self._handle)
-        await server.listen_unix(self.socket)
-        try:
-            yield
-        finally:
-            await server.kill()
+    async def start(self) -> None:
+        await self._server.listen_unix(self.socket)
+
+    async def kill(self) -> None:
+        await self._server.kill()
+
+    async def restart(self) -> None:
+        await self.kill()
+        await self.start()
 
 
 async def eventually(check: Callable[[], Awaitable[bool]], timeout_s: float = 5) -> None:

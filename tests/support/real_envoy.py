@@ -101,11 +101,10 @@ async def start_gateway(stack: AsyncExitStack, *, workers: int = 1, is_usage_cou
     port = free_port()
     engines = [Engine(f"pod-{number}", f"127.66.0.{number + 1}", port) for number in range(3)]
     brain, sink = Brain(paths.decision_socket), LogSink(paths.access_log_socket)
-    parts: list[Brain | Engine] = [brain, *engines]
+    parts: list[Brain | LogSink | Engine] = [brain, sink, *engines]
     for part in parts:
         await part.start()
         stack.push_async_callback(part.kill)
-    await stack.enter_async_context(sink.listening())
     envoy = await EnvoyProcess.start(config, paths, binary=find_envoy())
     stack.push_async_callback(envoy.stop)
     admin = await stack.enter_async_context(EnvoyAdmin(paths.admin_socket))

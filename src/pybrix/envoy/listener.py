@@ -89,6 +89,8 @@ def _connection_manager(config: GatewayConfiguration, paths: EnvoyPaths) -> Conf
             }
         },
         "request_headers_timeout": "30s",
+        # A stream whose engine has died ends by closing the connection: the client must not wait a second for it.
+        "delayed_close_timeout": "0.1s",
         "stream_idle_timeout": duration(config.stream_idle_timeout_s),
         "common_http_protocol_options": {"idle_timeout": "3600s"},
     }
