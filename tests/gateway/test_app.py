@@ -12,15 +12,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import msgpack
 import msgspec
 import pytest
 
 from pybrix.api.config import GatewayConfiguration
 from pybrix.base.errors import UsageError
-from pybrix.gateway.app import run_brain
 from pybrix.gateway.errors import BrainRunning
+from tests.support.brains import BrainAddress, running_brain
 from tests.support.gateway import make_pod
 from tests.support.podapi import PodApi
 from tests.support.waiting import until, until_now
@@ -33,81 +31,13 @@ def place() -> Iterator[Path]:
         yield Path(path)
 
 
-class Brain:
-    """A running brain, as Envoy and people see it."""
-
-    def __init__(self, place: Path) -> None:
-        self.run_dir, self.data_dir = place / "run", place / "data"
-        self.stop = asyncio.Event()
-
-    async def admin(self, path: str, **options: Any) -> tuple[int, Any]:
-        connector = aiohttp.UnixConnector(str(self.run_dir / "brain-admin.sock"))
-        async with aiohttp.ClientSession(connector=connector) as session:
-            method = "POST" if options else "GET"
-            async with session.request(method, f"http://brain{path}", **options) as response:
-                text = await response.read()
-                is_json = response.content_type == "application/json"
-                return response.status, msgspec.json.decode(text) if is_json else text.decode()
-
-    async def is_ready(self) -> bool:
-        try:
-            return (await self.admin("/readyz"))[0] == 200
-        except aiohttp.ClientError:
-            return False
-
-    async def until_ready(self) -> None:
-        await until(self.is_ready)
-
-    async def decide(self, model: str = "m") -> tuple[int, dict[str, str], bytes]:
-        connector = aiohttp.UnixConnector(str(self.run_dir / "decision.sock"))
-        async with (
-            aiohttp.ClientSession(connector=connector) as session,
-            session.post("http://brain/v1/chat/completions", json={"model": model}) as response,
-        ):
-            return response.status, {k.lower(): v for k, v in response.headers.items()}, await response.read()
-
-    async def log(self, *records: dict[str, Any]) -> None:
-        _, writer = await asyncio.open_unix_connection(str(self.run_dir / "accesslog.sock"))
-        writer.write(msgpack.packb(["pybrix", [[0, record] for record in records]]))
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-    def endpoints(self) -> str:
-        """Return what Envoy's endpoint files say."""
-        return "".join(p.read_text() for p in sorted((self.data_dir / "xds").glob("endpoints*.json")))
-
-
 @asynccontextmanager
 async def brain(
     place: Path, api: PodApi, *, wait: bool = True, api_patience_s: float = 10.0, **options: Any
-) -> AsyncIterator[Brain]:
-    world = Brain(place)
-    task = asyncio.ensure_future(
-        run_brain(
-            GatewayConfiguration(**options),
-            client=api,
-            data_dir=world.data_dir,
-            run_dir=world.run_dir,
-            stop=world.stop,
-            api_patience_s=api_patience_s,
-            is_gc_tuned=False,
-        )
-    )
-    try:
-        ready = asyncio.ensure_future(world.until_ready())
-        if wait:
-            await asyncio.wait((ready, task), return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        await asyncio.gather(ready, return_exceptions=True)
-        if task.done():
-            await task
+) -> AsyncIterator[BrainAddress]:
+    address, config = BrainAddress(place / "run", place / "data"), GatewayConfiguration(**options)
+    async with running_brain(address, api, config, wait=wait, api_patience_s=api_patience_s) as world:
         yield world
-    finally:
-        world.stop.set()
-        async with asyncio.timeout(10):
-            await asyncio.gather(task, return_exceptions=True)
-    assert task.exception() is None
 
 
 async def test_it_answers_from_pods_and_envoys_files_say_the_same(place: Path) -> None:
@@ -131,10 +61,7 @@ async def test_a_request_counts_until_its_record_comes(place: Path) -> None:
         assert state["models"][0]["endpoints"][0]["requestsInFlight"] == 1
         await world.log({"reservation": headers["x-pybrix-reservation"], "type": "DownstreamEnd", "status": 200})
 
-        async def is_released() -> bool:
-            return bool((await world.admin("/debug/view"))[1]["reservations"]["held"] == 0)
-
-        await until(is_released)
+        await until(world.is_idle)
         _, metrics = await world.admin("/metrics")
         assert 'pybrix_gateway_decisions_total{strategy="least-request"} 1.0' in metrics
         assert "pybrix_gateway_reservations_held 0.0" in metrics
@@ -179,7 +106,7 @@ async def test_without_the_api_and_without_a_view_it_waits_and_writes_nothing(pl
         assert not (world.run_dir / "decision.sock").exists()
         assert list((world.data_dir / "xds").iterdir()) == []
         api.come_back()
-        await world.until_ready()
+        await until(world.is_ready)
         assert (await world.decide())[0] == 200
 
 

@@ -26,7 +26,7 @@ from pybrix.envoy.files import XdsWriter
 from pybrix.envoy.paths import EnvoyPaths
 from pybrix.envoy.wire import ModelCluster
 from pybrix.envoy.xds import render_xds
-from pybrix.gateway.accesslog.sink import SinkProtocol
+from pybrix.gateway.accesslog.sink import LogSink
 from pybrix.gateway.admin import SOCKET_NAME, build_admin
 from pybrix.gateway.decision.server import DecisionServer
 from pybrix.gateway.director import Director
@@ -124,13 +124,15 @@ class Brain:
         self._paths.xds_dir.mkdir(parents=True, exist_ok=True)
         with RunDirectory(self._run_dir, SOCKET_NAME) as run:
             log_path = self._paths.access_log_socket
-            sink = await listen(run, log_path, lambda: SinkProtocol(self.director.account))
+            sink = LogSink(self.director.account)
+            sink_server = await listen(run, log_path, sink.connect)
             admin = await self._start_admin(run)
             try:
                 await self._serve(run, stop, api_patience_s)
                 await self._keeper.write_now()
             finally:
-                await stop_listening(sink, log_path)
+                await stop_listening(sink_server, log_path)
+                sink.close()
                 await admin.cleanup()
                 (self._run_dir / SOCKET_NAME).unlink(missing_ok=True)
         _log.info("brain stopped", reservations=len(self.reservations))

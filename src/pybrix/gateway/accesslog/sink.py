@@ -19,21 +19,45 @@ _log = structlog.get_logger()
 class SinkProtocol(asyncio.Protocol):
     """One connection. `account` is called for every record, in order."""
 
-    def __init__(self, account: Callable[[AccessRecord], None]) -> None:
+    def __init__(self, account: Callable[[AccessRecord], None], alive: set[SinkProtocol]) -> None:
         self._account = account
+        self._alive = alive
         self._parser = ForwardParser()
         self._transport: asyncio.BaseTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self._alive.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._alive.discard(self)
 
     def data_received(self, data: bytes) -> None:
         try:
             records = self._parser.feed(data)
         except ForwardError as err:
             _log.warning("access log connection closed", error=str(err))
-            if self._transport is not None:
-                self._transport.close()
+            self.close()
             return
         for record in records:
             self._account(record)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+class LogSink:
+    """Makes connections and ends them; Envoy then connects to the next brain."""
+
+    def __init__(self, account: Callable[[AccessRecord], None]) -> None:
+        self._account = account
+        self._alive: set[SinkProtocol] = set()
+
+    def connect(self) -> SinkProtocol:
+        """Return the protocol of a new connection."""
+        return SinkProtocol(self._account, self._alive)
+
+    def close(self) -> None:
+        for protocol in list(self._alive):
+            protocol.close()

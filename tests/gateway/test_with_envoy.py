@@ -1,0 +1,199 @@
+"""The brain and a real Envoy together: what a client sees, and what the brain knows afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest_asyncio
+
+from pybrix.api.config import GatewayConfiguration
+from pybrix.envoy.binary import find_envoy
+from pybrix.envoy.paths import EnvoyPaths
+from pybrix.envoy.process import EnvoyProcess
+from pybrix.envoy.wire import FALLBACK_STRATEGY
+from tests.support.brains import BrainAddress, running_brain
+from tests.support.gateway import make_pod
+from tests.support.gateway_parts import STREAM_HEAD, Engine, Request, chunk, free_port
+from tests.support.podapi import PodApi
+from tests.support.waiting import until, until_now
+
+CHAT = "/v1/chat/completions"
+RENEWAL_S = 0.2
+
+
+@dataclass
+class Gateway:
+    config: GatewayConfiguration
+    address: BrainAddress
+    api: PodApi
+    engines: list[Engine]
+    client: aiohttp.ClientSession
+
+    async def chat(self, model: str = "m", **headers: str) -> tuple[int, dict[str, str], Any]:
+        async with self.client.post(CHAT, json={"model": model}, headers=headers) as answer:
+            return answer.status, {k.lower(): v for k, v in answer.headers.items()}, await answer.json()
+
+    async def is_decided_by_the_brain(self) -> bool:
+        return (await self.chat())[1].get("routing-strategy") == "least-request"
+
+    async def state(self) -> Any:
+        return (await self.address.admin("/debug/view"))[1]
+
+
+def pod_of(engine: Engine, **options: Any) -> Any:
+    labels = {"model.aibrix.ai/port": str(engine.pod.port)}
+    return make_pod(engine.pod.pod_name, uid=engine.pod.pod_uid, ip=engine.pod.address, labels=labels, **options)
+
+
+@pytest_asyncio.fixture
+async def gateway() -> AsyncIterator[Gateway]:
+    async with AsyncExitStack() as stack:
+        base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pb")))
+        paths = EnvoyPaths(base / "run", base / "gateway")
+        config = GatewayConfiguration(port=free_port(), reservation_renewal_s=RENEWAL_S, drain_timeout_s=1)
+        port = free_port()
+        engines = [Engine(f"pod-{n}", f"127.66.1.{n + 1}", port) for n in range(3)]
+        for engine in engines:
+            await engine.start()
+            stack.push_async_callback(engine.kill)
+        api = PodApi(*[pod_of(engine) for engine in engines], make_pod("sleepy", model="slow", ready=False))
+        envoy = await EnvoyProcess.start(config, paths, binary=find_envoy())
+        stack.push_async_callback(envoy.stop)
+        client = await stack.enter_async_context(aiohttp.ClientSession(f"http://{config.address}:{config.port}"))
+        yield Gateway(config, BrainAddress(paths.run_dir, paths.gateway_dir), api, engines, client)
+
+
+async def test_requests_are_spread_refused_and_settled(gateway: Gateway) -> None:
+    async with running_brain(gateway.address, gateway.api, gateway.config):
+        await until(lambda: reaches(gateway))
+        answers = await asyncio.gather(*[gateway.chat() for _ in range(30)])
+        assert [status for status, _, _ in answers] == [200] * 30
+        assert set(Counter(headers["target-pod"] for _, headers, _ in answers)) == {"pod-0", "pod-1", "pod-2"}
+        assert {headers["routing-strategy"] for _, headers, _ in answers} == {"least-request"}
+        assert (await gateway.chat(**{"routing-strategy": "random"}))[1]["routing-strategy"] == "random"
+
+        status, headers, body = await gateway.chat("unknown")
+        assert (status, headers["x-error-no-model-backends"], body["error"]["code"]) == (
+            404,
+            "unknown",
+            "model_not_found",
+        )
+        assert "slow" in body["error"]["message"]
+        status, headers, body = await gateway.chat("slow")
+        assert (status, headers["retry-after"], body["error"]["type"]) == (503, "5", "overloaded_error")
+        status, _, body = await gateway.chat(**{"routing-strategy": "dice"})
+        assert (status, "incorrect routing strategy dice" in body["error"]["message"]) == (400, True)
+
+        await until(gateway.address.is_idle)
+        endpoints = next(m for m in (await gateway.state())["models"] if m["model"] == "m")["endpoints"]
+        assert sum(e["outcomes"]["byStatusClass"]["2xx"] for e in endpoints) >= 31
+
+
+async def reaches(gateway: Gateway) -> bool:
+    try:
+        return await gateway.is_decided_by_the_brain()
+    except (aiohttp.ClientError, KeyError):
+        return False
+
+
+async def test_an_engine_that_resets_is_charged_and_the_client_sees_nothing(gateway: Gateway) -> None:
+    async def reset(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with running_brain(gateway.address, gateway.api, gateway.config):
+        await until(lambda: reaches(gateway))
+        gateway.engines[0].reply = reset
+        answers = await asyncio.gather(*[gateway.chat() for _ in range(30)])
+        assert [status for status, _, _ in answers] == [200] * 30
+        assert "pod-0" not in {headers["target-pod"] for _, headers, _ in answers}
+        await until(gateway.address.is_idle)
+        endpoints = {e["pod"]: e for m in (await gateway.state())["models"] for e in m["endpoints"]}
+        assert endpoints["pod-0"]["outcomes"]["failedAttempts"] > 0
+        assert endpoints["pod-1"]["outcomes"]["failedAttempts"] == 0
+
+
+async def test_a_long_stream_stays_reserved_also_for_the_next_brain(gateway: Gateway) -> None:
+    go_on = asyncio.Event()
+
+    async def stream(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_HEAD + chunk(b"data: 1\n\n"))
+        await writer.drain()
+        await go_on.wait()
+        usage = {"usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+        writer.write(chunk(f"data: {json.dumps(usage)}\n\n".encode()) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+
+    async with running_brain(gateway.address, gateway.api, gateway.config):
+        await until(lambda: reaches(gateway))
+        await until(gateway.address.is_idle)
+        for engine in gateway.engines:
+            engine.reply = stream
+        answer = await gateway.client.post(CHAT, json={"model": "m", "stream": True})
+        pod = answer.headers["target-pod"]
+
+        async def is_renewed() -> bool:
+            text: str = (await gateway.address.admin("/metrics"))[1]
+            return 'records_total{kind="renewal"}' in text
+
+        await until(is_renewed)
+        assert await gateway.address.held() == 1
+
+    async with running_brain(gateway.address, gateway.api, gateway.config):
+
+        async def is_adopted() -> bool:
+            return await gateway.address.held() == 1
+
+        await until(is_adopted)
+        endpoints = {e["pod"]: e for m in (await gateway.state())["models"] for e in m["endpoints"]}
+        assert endpoints[pod]["requestsInFlight"] == 1
+        go_on.set()
+        assert (await answer.read()).endswith(b"data: [DONE]\n\n")
+        await until(gateway.address.is_idle)
+        endpoints = {e["pod"]: e for m in (await gateway.state())["models"] for e in m["endpoints"]}
+        assert (endpoints[pod]["outcomes"]["promptTokens"], endpoints[pod]["outcomes"]["completionTokens"]) == (7, 3)
+
+
+async def test_no_request_fails_while_the_brain_comes_and_goes(gateway: Gateway) -> None:
+    seen: Counter[tuple[int, str]] = Counter()
+    ended = asyncio.Event()
+
+    async def load() -> None:
+        while not ended.is_set():
+            status, headers, _ = await gateway.chat()
+            seen[status, headers.get("routing-strategy", "")] += 1
+
+    async with asyncio.TaskGroup() as tasks:
+        for turn in range(3):
+            async with running_brain(gateway.address, gateway.api, gateway.config):
+                await until(lambda: reaches(gateway))
+                if turn == 0:
+                    for _ in range(4):
+                        tasks.create_task(load())
+                await answered(seen, "least-request")
+            await answered(seen, FALLBACK_STRATEGY)
+        ended.set()
+    assert set(seen) == {(200, "least-request"), (200, FALLBACK_STRATEGY)}, seen
+
+
+async def answered(seen: Counter[tuple[int, str]], strategy: str) -> None:
+    """Wait for 20 more answers of a strategy."""
+    want = seen[200, strategy] + 20
+    await until_now(lambda: seen[200, strategy] >= want)
+
+
+async def test_a_pod_that_turns_not_ready_gets_no_further_request(gateway: Gateway) -> None:
+    async with running_brain(gateway.address, gateway.api, gateway.config):
+        await until(lambda: reaches(gateway))
+        gateway.api.put(pod_of(gateway.engines[0], ready=False))
+
+        await until_now(lambda: "127.66.1.1" not in gateway.address.endpoints())
+        answers = await asyncio.gather(*[gateway.chat() for _ in range(20)])
+        assert {headers["target-pod"] for _, headers, _ in answers} == {"pod-1", "pod-2"}
