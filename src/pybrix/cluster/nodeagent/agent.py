@@ -1,0 +1,209 @@
+"""The node agent: one Node, and every pod bound to it as processes of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import aiohttp
+import structlog
+
+from pybrix import __version__
+from pybrix.api.core import ConfigMap, Container, Pod, PodSpec, Secret
+from pybrix.api.identity import Uid
+from pybrix.api.meta import Object, ObjectMeta
+from pybrix.base.clock import Clock
+from pybrix.cluster.images import local_programs
+from pybrix.cluster.nodeagent.addresses import AddressPool
+from pybrix.cluster.nodeagent.env import inherited_environment
+from pybrix.cluster.nodeagent.events import EventQueue
+from pybrix.cluster.nodeagent.logs import NodeLogs
+from pybrix.cluster.nodeagent.namespaces import mount_namespace_command
+from pybrix.cluster.nodeagent.node import NodeRegistration, machine_capacity, machine_info, render_node
+from pybrix.cluster.nodeagent.preparation import Machine
+from pybrix.cluster.nodeagent.probes import Prober
+from pybrix.cluster.nodeagent.runner import Runner
+from pybrix.cluster.nodeagent.shim import build_shim
+from pybrix.cluster.nodeagent.worker import PodWorker, Surroundings
+from pybrix.kube.errors import KubeError
+from pybrix.kube.informer import Informer
+from pybrix.kube.interface import Client, EventType
+from pybrix.runtime.events import EventRecorder
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T", bound=Object)
+
+DEFAULT_POD_CIDR = "127.64.0.0/16"
+HOST_IP = "127.0.0.1"
+
+
+class NodeAgent:
+    """Run the pods bound to one node.
+
+    Args:
+        client: of the API server; the agent does not close it.
+        data_dir: `pods/` (processes' files and logs), `addresses.json` and `shim/` are kept in it.
+        environ: environment of this process; pods inherit PATH, HOME and their like from it.
+        pod_cidr: loopback addresses that pods get.
+        capacity: resources beside the machine's own, such as `{"nvidia.com/gpu": "8"}`.
+        labels: labels of the node beside the usual ones.
+        python: interpreter that has pybrix installed; its directory comes first in the pods' PATH.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        node_name: str,
+        data_dir: Path,
+        clock: Clock,
+        environ: Mapping[str, str],
+        pod_cidr: str = DEFAULT_POD_CIDR,
+        capacity: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+    ) -> None:
+        self.node_name = node_name
+        self._client = client
+        self._clock = clock
+        self._events = EventQueue(EventRecorder(client, clock, component="nodeagent"))
+        self._data_dir = data_dir.absolute()
+        self._runner = Runner(self._data_dir / "pods", clock)
+        self._addresses = AddressPool(self._data_dir / "addresses.json", pod_cidr)
+        self._base_env = inherited_environment(environ, str(Path(python).absolute().parent))
+        self._programs = local_programs(python)
+        self._capacity = machine_capacity() | dict(capacity or {})
+        self._registration = NodeRegistration(
+            client,
+            clock,
+            render_node(
+                node_name,
+                capacity=self._capacity,
+                info=machine_info(__version__),
+                host_ip=HOST_IP,
+                pod_cidr=pod_cidr,
+                labels=labels or {},
+            ),
+        )
+        self._pods = Informer(client, Pod, field_selector=f"spec.nodeName={node_name}")
+        self._configmaps = Informer(client, ConfigMap)
+        self._secrets = Informer(client, Secret)
+        self._workers: dict[Uid, PodWorker] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._around: Surroundings | None = None
+        self._started = asyncio.Event()
+        self.logs = NodeLogs(self._pods.get, self._runner)
+        """Logs of this node's pods: the API server's `LogProvider`."""
+
+    async def run(self) -> None:
+        """Run until cancelled; the pods' processes go on, for the next agent or until `stop_all`."""
+        machine = Machine(
+            base_env=self._base_env,
+            programs=self._programs,
+            host_ip=HOST_IP,
+            shim=await build_shim(self._data_dir / "shim", search_path=self._base_env["PATH"]),
+            namespace_command=await mount_namespace_command(self._base_env["PATH"]),
+            capacity=self._capacity,
+        )
+        # No connection is kept: a probe has to see whether the program still accepts one.
+        connector = aiohttp.TCPConnector(force_close=True, limit=0)
+        async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
+            self._group = group
+            self._around = Surroundings(
+                client=self._client,
+                clock=self._clock,
+                runner=self._runner,
+                addresses=self._addresses,
+                machine=machine,
+                prober=Prober(session),
+                events=self._events,
+                configmaps=lambda namespace: _by_name(self._configmaps.list(namespace)),
+                secrets=lambda namespace: _by_name(self._secrets.list(namespace)),
+            )
+            group.create_task(self._registration.run())
+            group.create_task(self._events.run())
+            informers: tuple[Informer[ConfigMap] | Informer[Secret] | Informer[Pod], ...]
+            informers = (self._configmaps, self._secrets, self._pods)
+            for informer in informers:
+                group.create_task(informer.run())
+            for informer in informers:
+                await informer.wait_synced()
+            self._configmaps.add_handler(lambda _, old, new: self._source_changed(new or old))
+            self._secrets.add_handler(lambda _, old, new: self._source_changed(new or old))
+            self._pods.add_handler(self._pod_changed)
+            self._bury_orphans()
+            self._started.set()
+            _log.info("node agent runs", node=self.node_name, pods=len(self._workers))
+
+    async def wait_started(self) -> None:
+        """Wait until every pod that was there is taken care of."""
+        await self._started.wait()
+
+    async def stop_all(self, grace_s: float) -> None:
+        """End the processes of all pods, their objects untouched: the next agent runs the same pods again.
+
+        Each gets its own grace, but no more than `grace_s`; then it is killed. `run` has to be running.
+        """
+        if self._around is None:
+            return
+        self._around.node_stop_grace_s = grace_s
+        workers = list(self._workers.values())
+        async with asyncio.TaskGroup() as group:
+            for worker in workers:
+                group.create_task(worker.wait_stopped())
+        try:
+            await self._registration.report(is_ready=False)
+        except KubeError as error:
+            _log.warning("the node could not be reported as stopping", node=self.node_name, error=str(error))
+
+    def _pod_changed(self, event: EventType, old: Pod | None, new: Pod | None) -> None:
+        pod = new if new is not None else old
+        assert pod is not None
+        worker = self._workers.get(pod.uid)
+        if event == EventType.DELETED:
+            if worker is not None:
+                worker.update(None)
+        elif worker is not None:
+            worker.update(pod)
+        else:
+            self._add_worker(pod)
+
+    def _add_worker(self, pod: Pod, *, is_object_gone: bool = False) -> None:
+        assert self._around is not None
+        assert self._group is not None
+        worker = PodWorker(pod, self._around, is_object_gone=is_object_gone)
+        self._workers[pod.uid] = worker
+        self._group.create_task(self._work(worker))
+
+    async def _work(self, worker: PodWorker) -> None:
+        try:
+            await worker.run()
+        finally:
+            self._workers.pop(worker.uid, None)
+
+    def _bury_orphans(self) -> None:
+        """End what earlier agents left of pods whose objects are gone."""
+        for uid in sorted({*self._runner.uids(), *self._addresses.uids()} - self._workers.keys()):
+            directory = self._runner.pod_dir(uid)
+            names = sorted(p.name for p in directory.glob("[!.]*") if p.is_dir())
+            _log.info("burying a pod whose object is gone", uid=uid, containers=names)
+            pod = Pod(
+                metadata=ObjectMeta(name="orphan", uid=uid),
+                spec=PodSpec(containers=[Container(name=name) for name in names]),
+            )
+            self._add_worker(pod, is_object_gone=True)
+
+    def _source_changed(self, source: Object | None) -> None:
+        """Wake the pods of the namespace: one of them may wait for this ConfigMap or Secret."""
+        assert source is not None
+        for worker in self._workers.values():
+            if worker.pod.metadata.namespace == source.metadata.namespace:
+                worker.wake()
+
+
+def _by_name(objects: Iterable[T]) -> dict[str, T]:
+    return {o.metadata.name: o for o in objects}
