@@ -46,7 +46,7 @@ async def simulated(options: SimulatorOptions) -> AsyncIterator[Simulated]:
     test_server = TestServer(server.build())
     async with asyncio.TaskGroup() as tasks:
         steps = tasks.create_task(engine.run())
-        await test_server.start_server(handler_cancellation=True, shutdown_timeout=0.01)
+        await test_server.start_server(shutdown_timeout=0.01)
         url = str(test_server.make_url("/"))
         try:
             async with aiohttp.ClientSession(base_url=url) as client:

@@ -241,17 +241,17 @@ async def serve(options: SimulatorOptions, announce: Callable[[str], None]) -> N
         server.build(), access_log=None, handler_cancellation=True, shutdown_timeout=_AT_ONCE_S, handle_signals=False
     )
     await runner.setup()
-    async with asyncio.TaskGroup() as tasks:
-        steps = tasks.create_task(engine.run(), name="engine-steps")
+    try:
+        site = web.TCPSite(runner, options.host, options.port, backlog=1024)
         try:
-            site = web.TCPSite(runner, options.host, options.port, backlog=1024)
-            try:
-                await site.start()
-            except OSError as err:
-                raise UsageError(
-                    f"cannot listen on {options.host}:{options.port}: {os.strerror(err.errno or 0)}",
-                    "choose another --port, or end what uses it",
-                ) from err
+            await site.start()
+        except OSError as err:
+            raise UsageError(
+                f"cannot listen on {options.host}:{options.port}: {os.strerror(err.errno or 0)}",
+                "choose another --port, or end what uses it",
+            ) from err
+        async with asyncio.TaskGroup() as tasks:
+            steps = tasks.create_task(engine.run(), name="engine-steps")
             # What exists by now stays: the collector need not look at it again.
             gc.collect()
             gc.freeze()
@@ -262,6 +262,6 @@ async def serve(options: SimulatorOptions, announce: Callable[[str], None]) -> N
                 await site.stop()
                 await server.drain(options.drain_on_sigterm_s)
             announce(f"stopping, {engine.num_requests} requests dropped")
-        finally:
-            await runner.cleanup()
             steps.cancel()
+    finally:
+        await runner.cleanup()
