@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from pybrix.api.apps import ReplicaSet
 from pybrix.api.core import Pod
-from pybrix.cluster.workloads.replicaset.plan import BURST_REPLICAS, plan, render_pod, slow_start_batches
+from pybrix.cluster.workloads.replicaset.plan import BURST_REPLICAS, name_pod, plan, render_pod, slow_start_batches
 from pybrix.cluster.workloads.replicaset.ranking import deletion_cost, rank_for_deletion
 from pybrix.cluster.workloads.replicaset.state import observe
 from pybrix.cluster.workloads.replicaset.status import Failure, next_status
-from pybrix.runtime.actions import Create, Delete, Patch
+from pybrix.runtime.actions import Create, Delete, Emit, Patch
 from tests.support.workloads import START, World, at, make_pod, make_replica_set
 
 OTHER = make_replica_set("other", uid="uid-other")
@@ -194,6 +194,18 @@ def test_a_failure_is_a_condition_until_it_is_over() -> None:
 
 def test_surplus_pods_are_deleted_by_uid() -> None:
     replica_set = make_replica_set(replicas=0)
-    (action,) = plan(observe(replica_set, [make_pod(uid="uid-exact", owner=replica_set)]), START).actions
+    action, event = plan(observe(replica_set, [make_pod(uid="uid-exact", owner=replica_set)]), START).actions
     assert isinstance(action, Delete)
     assert action.uid == "uid-exact"
+    assert isinstance(event, Emit)
+    assert event.why == "Deleted pod: web-1"
+
+
+def test_nothing_is_created_in_a_namespace_that_ends() -> None:
+    assert plan(observe(make_replica_set(), [], is_namespace_ending=True), START).actions == ()
+
+
+def test_a_pod_is_named_as_generate_name_would() -> None:
+    (create,) = plan(observe(make_replica_set("x" * 80, 1), []), START).actions
+    assert isinstance(create, Create)
+    assert name_pod(create, "abcde").manifest["metadata"]["name"] == "x" * 58 + "abcde"

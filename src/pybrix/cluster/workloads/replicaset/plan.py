@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from pybrix.api.core import Pod
 from pybrix.cluster.workloads.claims import claim_actions
 from pybrix.cluster.workloads.replicaset.ranking import rank_for_deletion
 from pybrix.cluster.workloads.replicaset.state import Observed
-from pybrix.runtime.actions import Action, Create, Delete, Plan
+from pybrix.runtime.actions import Action, Create, Delete, Emit, Plan
 
 BURST_REPLICAS = 500
 """Pods created or deleted in one pass; upstream's cap."""
@@ -30,17 +31,19 @@ def plan(seen: Observed, now: datetime) -> Plan:
     have = len(claims.owned)
     surplus = have - seen.replicas
     why = f"{have}/{seen.replicas} pods exist"
-    if surplus < 0:
+    if surplus < 0 and not seen.is_namespace_ending:
         manifest = render_pod(replica_set)
         actions += [Create(manifest, why, owner=replica_set) for _ in range(min(-surplus, BURST_REPLICAS))]
     elif surplus > 0:
         doomed = rank_for_deletion(claims.owned, seen.related, now)[: min(surplus, BURST_REPLICAS)]
-        actions += [Delete(Pod, pod.key, pod.uid, why, owner=replica_set) for pod in doomed]
+        for pod in doomed:
+            actions.append(Delete(Pod, pod.key, pod.uid, why, owner=replica_set))
+            actions.append(Emit(replica_set, "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}"))
     return Plan(tuple(actions))
 
 
 def render_pod(replica_set: ReplicaSet) -> dict[str, Any]:
-    """Return the manifest of one more pod; the server completes its name, applying it adds the owner."""
+    """Return the manifest of one more pod; applying it adds the owner."""
     template = replica_set.spec.template
     of_template = template.get("metadata") or {}
     metadata: dict[str, Any] = {
@@ -51,6 +54,14 @@ def render_pod(replica_set: ReplicaSet) -> dict[str, Any]:
         if of_template.get(field):
             metadata[field] = of_template[field]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template.get("spec") or {}}
+
+
+def name_pod(create: Create, suffix: str) -> Create:
+    """Give a pod the name that `generateName` would with this suffix, so that an Event can tell it."""
+    metadata = create.manifest["metadata"]
+    # Room for the suffix in the 63 characters that a server keeps generated names to.
+    name = metadata["generateName"][:58] + suffix
+    return replace(create, manifest={**create.manifest, "metadata": {**metadata, "name": name}})
 
 
 def slow_start_batches(count: int) -> Iterator[int]:

@@ -22,6 +22,8 @@ class Observed:
     """Pods of the ReplicaSets with the same controller, this one included: they say which nodes are crowded."""
     is_settled: bool = True
     """Whether the cache shows every creation and deletion of earlier passes."""
+    is_namespace_ending: bool = False
+    """Whether the namespace is being deleted, so that nothing can be created in it."""
 
     @property
     def replicas(self) -> int:
@@ -30,7 +32,12 @@ class Observed:
 
 
 def observe(
-    replica_set: ReplicaSet, pods: Iterable[Pod], related: Iterable[Pod] = (), *, is_settled: bool = True
+    replica_set: ReplicaSet,
+    pods: Iterable[Pod],
+    related: Iterable[Pod] = (),
+    *,
+    is_settled: bool = True,
+    is_namespace_ending: bool = False,
 ) -> Observed:
     """Sort the pods of the namespace that the ReplicaSet controls, or that no controller owns.
 
@@ -39,4 +46,4 @@ def observe(
     """
     active = (pod for pod in pods if is_active(pod))
     claims = claim(replica_set, compile_selector(replica_set.spec.selector), active)
-    return Observed(replica_set, claims, tuple(related), is_settled)
+    return Observed(replica_set, claims, tuple(related), is_settled, is_namespace_ending)

@@ -1,0 +1,99 @@
+"""Keep the EndpointSlices of Services: the shell around `plan`."""
+
+from __future__ import annotations
+
+from pybrix.api.core import EndpointSlice, Namespace, Node, Pod, Service
+from pybrix.api.identity import ObjectKey
+from pybrix.cluster.workloads.endpointslice.plan import plan
+from pybrix.cluster.workloads.endpointslice.state import Observed, is_kept_here, is_worked_on, service_of
+from pybrix.cluster.workloads.lookups import (
+    BY_LABEL,
+    BY_NAMESPACE,
+    is_ending,
+    label_values,
+    labelled,
+    namespace_values,
+)
+from pybrix.runtime.actions import Plan
+from pybrix.runtime.controller import Controller, For, Watches
+from pybrix.runtime.manager import Manager
+
+ZONE = "topology.kubernetes.io/zone"
+
+
+class EndpointSliceReconciler:
+    """Observe from shared caches and plan; the runtime carries it out."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._services = manager.informer(Service)
+        self._pods = manager.informer(Pod)
+        self._slices = manager.informer(EndpointSlice)
+        self._nodes = manager.informer(Node)
+        self._namespaces = manager.informer(Namespace)
+        self._services.add_index(BY_NAMESPACE, namespace_values)
+        self._slices.add_index(BY_NAMESPACE, namespace_values)
+        self._pods.add_index(BY_LABEL, label_values)
+
+    def controller(self) -> Controller:
+        return Controller(
+            "endpointslice",
+            self.reconcile,
+            sources=[
+                For(self._services),
+                Watches(self._pods, self._who_selects, when=is_other_endpoint),
+                Watches(self._slices, self._whose),
+                Watches(self._nodes, self._everybody, when=lambda old, new: _zone(old) != _zone(new)),
+            ],
+            reads=[self._namespaces],
+            concurrency=2,
+        )
+
+    async def reconcile(self, key: ObjectKey) -> Plan | None:
+        service = self._services.get(key)
+        if service is None or not is_worked_on(service) or is_ending(self._namespaces, key.namespace):
+            return None
+        slices = self._slices.by_index(BY_NAMESPACE, key.namespace)
+        return plan(
+            Observed(
+                service,
+                pods=tuple(labelled(self._pods, key.namespace, service.spec.selector)),
+                slices=tuple(s for s in slices if is_kept_here(s) and service_of(s) == key.name),
+                taken=frozenset(s.metadata.name for s in slices),
+                zones={n.metadata.name: zone for n in self._nodes.list() if (zone := _zone(n))},
+            )
+        )
+
+    def _who_selects(self, pod: Pod) -> list[ObjectKey]:
+        labels = pod.metadata.labels.items()
+        return [
+            s.key
+            for s in self._services.by_index(BY_NAMESPACE, pod.metadata.namespace)
+            if s.spec.selector and s.spec.selector.items() <= labels
+        ]
+
+    def _whose(self, piece: EndpointSlice) -> list[ObjectKey]:
+        name = service_of(piece)
+        return [ObjectKey(piece.metadata.namespace, name)] if name and is_kept_here(piece) else []
+
+    def _everybody(self, _node: Node) -> list[ObjectKey]:
+        return [service.key for service in self._services.list()]
+
+
+def is_other_endpoint(old: Pod, new: Pod) -> bool:
+    """Say whether a change of a pod can change an endpoint."""
+    return _facts(old) != _facts(new)
+
+
+def _facts(pod: Pod) -> tuple[object, ...]:
+    return (
+        pod.metadata.labels,
+        pod.metadata.is_terminating,
+        pod.is_ready,
+        pod.is_finished,
+        pod.status.pod_ip,
+        pod.spec.node_name,
+    )
+
+
+def _zone(node: Node) -> str:
+    return node.metadata.labels.get(ZONE, "")

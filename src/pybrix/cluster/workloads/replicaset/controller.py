@@ -1,0 +1,143 @@
+"""Keep the pods of ReplicaSets: the shell around `plan` and `status`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Sequence
+
+from pybrix.api.apps import ReplicaSet
+from pybrix.api.core import Namespace, Pod
+from pybrix.api.identity import ObjectKey
+from pybrix.base.clock import Clock
+from pybrix.base.hashing import random_suffix
+from pybrix.cluster.workloads.claims import compile_selector, selector_problem
+from pybrix.cluster.workloads.differences import status_difference
+from pybrix.cluster.workloads.lookups import (
+    BY_HOLDER,
+    BY_NAMESPACE,
+    held_or_orphaned,
+    holder_values,
+    is_ending,
+    namespace_values,
+)
+from pybrix.cluster.workloads.owners import confirm_owner
+from pybrix.cluster.workloads.replicaset.plan import name_pod, plan, slow_start_batches
+from pybrix.cluster.workloads.replicaset.state import Observed, observe
+from pybrix.cluster.workloads.replicaset.status import Failure, next_status
+from pybrix.kube.errors import Conflict, StatusError
+from pybrix.runtime.actions import Action, Create, Delete, Emit, Patch, PatchStatus
+from pybrix.runtime.controller import Controller, For, Owns, Result, Watches
+from pybrix.runtime.errors import TerminalError
+from pybrix.runtime.manager import Manager
+
+LAG_S = 5.0
+"""When to look again if the cache does not catch up with our own writes."""
+
+
+class ReplicaSetReconciler:
+    """Observe from shared caches, plan, and carry out in batches that grow."""
+
+    def __init__(self, manager: Manager, clock: Clock, chance: random.Random) -> None:
+        self._client = manager.client
+        self._applier = manager.applier
+        self._clock = clock
+        self._chance = chance
+        self._sets = manager.informer(ReplicaSet)
+        self._pods = manager.informer(Pod)
+        self._namespaces = manager.informer(Namespace)
+        self._expectations = manager.expectations(Pod)
+        self._sets.add_index(BY_HOLDER, holder_values)
+        self._sets.add_index(BY_NAMESPACE, namespace_values)
+        self._pods.add_index(BY_HOLDER, holder_values)
+
+    def controller(self) -> Controller:
+        return Controller(
+            "replicaset",
+            self.reconcile,
+            sources=[For(self._sets), Owns(self._pods, ReplicaSet), Watches(self._pods, self._who_may_adopt)],
+            reads=[self._namespaces],
+            concurrency=4,
+        )
+
+    async def reconcile(self, key: ObjectKey) -> Result | None:
+        replica_set = self._sets.get(key)
+        if replica_set is None:
+            return None
+        if problem := selector_problem(replica_set.spec.selector):
+            raise TerminalError(problem)
+        seen = self._observe(replica_set)
+        if seen.claims.adopted:
+            await confirm_owner(self._client, replica_set)
+        actions = plan(seen, self._clock.now()).actions
+        failure, error = None, None
+        try:
+            await self._apply(actions)
+        except Conflict:
+            raise
+        except StatusError as err:
+            is_creation = any(isinstance(a, Create) for a in actions)
+            failure, error = Failure("FailedCreate" if is_creation else "FailedDelete", str(err)), err
+        status, again_s = next_status(seen, failure, self._clock.now())
+        difference = status_difference(replica_set.status, status)
+        version = replica_set.metadata.resource_version
+        why = f"{status.ready_replicas or 0} of {seen.replicas} pods are ready"
+        await self._applier.apply((PatchStatus(ReplicaSet, key, difference, why, resource_version=version),))
+        if error is not None:
+            raise error
+        if not seen.is_settled:
+            again_s = min(again_s or LAG_S, LAG_S)
+        return Result(again_s)
+
+    def _observe(self, replica_set: ReplicaSet) -> Observed:
+        pods = held_or_orphaned(self._pods, replica_set)
+        return observe(
+            replica_set,
+            pods,
+            self._related(replica_set),
+            is_settled=self._expectations.is_settled(replica_set.uid),
+            is_namespace_ending=is_ending(self._namespaces, replica_set.metadata.namespace),
+        )
+
+    def _related(self, replica_set: ReplicaSet) -> list[Pod]:
+        """Return the pods of all ReplicaSets with the same controller; its own when it has none."""
+        controller = replica_set.metadata.controller
+        siblings = self._sets.by_index(BY_HOLDER, controller.uid) if controller is not None else [replica_set]
+        return [pod for sibling in siblings for pod in self._pods.by_index(BY_HOLDER, sibling.uid)]
+
+    async def _apply(self, actions: Sequence[Action]) -> None:
+        """Claim one after the other; then create in growing batches, or delete all at once.
+
+        Raises:
+            KubeError: the first failure; batches after it are not begun.
+        """
+        await self._applier.apply([a for a in actions if isinstance(a, Patch)], controller="replicaset")
+        creates = [a for a in actions if isinstance(a, Create)]
+        begun = 0
+        for size in slow_start_batches(len(creates)):
+            await self._together([self._creation(c) for c in creates[begun : begun + size]])
+            begun += size
+        pairs = [a for a in actions if isinstance(a, Delete | Emit)]
+        await self._together([pairs[i : i + 2] for i in range(0, len(pairs), 2)])
+
+    def _creation(self, create: Create) -> list[Action]:
+        named = name_pod(create, random_suffix(self._chance))
+        assert create.owner is not None
+        told = Emit(create.owner, "SuccessfulCreate", f"Created pod: {named.manifest['metadata']['name']}")
+        return [named, told]
+
+    async def _together(self, sequences: Iterable[Sequence[Action]]) -> None:
+        """Apply sequences at the same time, each to its end or its first failure."""
+        work = (self._applier.apply(sequence, controller="replicaset") for sequence in sequences)
+        for outcome in await asyncio.gather(*work, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+
+    def _who_may_adopt(self, pod: Pod) -> list[ObjectKey]:
+        if pod.metadata.controller is not None:
+            return []
+        return [
+            s.key
+            for s in self._sets.by_index(BY_NAMESPACE, pod.metadata.namespace)
+            if not selector_problem(s.spec.selector) and compile_selector(s.spec.selector).matches(pod.metadata.labels)
+        ]
