@@ -130,9 +130,9 @@ async def test_a_stopped_brain_costs_the_first_few_requests_only(gateway: Gatewa
         status, headers, _ = await ask(gateway, {"model": "m"})
         times.append(monotonic() - began)
         assert (status, headers["routing-strategy"]) == (200, wire.FALLBACK_STRATEGY)
-    slow = [each for each in times if each > 0.08]
-    assert 1 <= len(slow) <= 4
-    assert max(times) < 0.3
+    timeout_s = gateway.config.decision_timeout_ms / 1000
+    assert len([each for each in times if each > 0.8 * timeout_s]) <= 4
+    assert max(times) < 2 * timeout_s
     gateway.brain.running.set()
     await eventually(gateway.brain_is_asked)
     assert (await ask(gateway, {"model": "m"}))[1]["routing-strategy"] == "scripted"

@@ -23,7 +23,7 @@ from pybrix.envoy.bootstrap import render_bootstrap
 from pybrix.envoy.paths import EnvoyPaths
 from pybrix.envoy.process import EnvoyProcess, base_id, prepare, validate
 from tests.support.gateway_parts import STREAM_HEAD, Request, chunk, eventually, free_port
-from tests.support.real_envoy import CHAT, start_gateway
+from tests.support.real_envoy import CHAT, Gateway, start_gateway
 
 
 @pytest.fixture
@@ -106,15 +106,16 @@ async def test_stopping_waits_for_streams() -> None:
             await answer.content.readexactly(5)
             async with asyncio.TaskGroup() as group:
                 stopping = group.create_task(gateway.envoy.stop(drain_s=10))
-                await eventually(lambda: is_draining(gateway.admin))
+                await eventually(lambda: asks_clients_to_leave(gateway))
                 assert not stopping.done()
                 go_on.set()
                 assert await answer.content.read() == b"last"
         assert gateway.envoy.returncode is not None
 
 
-async def is_draining(admin: EnvoyAdmin) -> bool:
-    return bool(sum((await admin.stats(r"^listener_manager\.total_listeners_draining$|drain_close$")).values())) or True
+async def asks_clients_to_leave(gateway: Gateway) -> bool:
+    async with gateway.client.get("/v1/models") as answer:
+        return answer.headers.get("connection") == "close"
 
 
 async def test_a_new_envoy_takes_over_without_a_failed_request() -> None:

@@ -80,9 +80,10 @@ async def test_usage_is_found_wherever_a_stream_is_cut(gateway: Gateway) -> None
         cut = json.loads(request.body)["cut"]
         await sends([STREAM[:cut], STREAM[cut:]])(request, writer)
 
-    gateway.engines[0].reply = reply
-    gateway.brain.route("default/m", gateway.engines[0].pod)
-    found = [await one(cut) for cut in cuts]
+    for engine in gateway.engines:
+        engine.reply = reply
+    gateway.brain.route("default/m", *(engine.pod for engine in gateway.engines))
+    found = await asyncio.gather(*(one(cut) for cut in cuts))
     assert [cut for cut, got in found if got != WANT] == []
 
 

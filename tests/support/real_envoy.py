@@ -94,6 +94,8 @@ async def start_gateway(stack: AsyncExitStack, *, workers: int = 1, is_usage_cou
         body_limit_bytes=BODY_LIMIT_BYTES,
         reservation_renewal_s=0.4,
         connect_timeout_s=0.5,
+        # The scripted brain shares a busy event loop with engines and clients.
+        decision_timeout_ms=250,
         stream_idle_timeout_s=1.5,
         envoy_workers=workers,
         is_usage_counted=is_usage_counted,

@@ -17,9 +17,9 @@ class EnvoyAdmin:
     """Ask and tell a running Envoy. Every method raises `aiohttp.ClientError` or `TimeoutError` when it is away."""
 
     def __init__(self, socket: Path) -> None:
-        self._session = aiohttp.ClientSession(
-            base_url="http://envoy", connector=aiohttp.UnixConnector(str(socket)), timeout=_TIMEOUT
-        )
+        # A connection for each question: after a hot restart a kept one would still lead to the predecessor.
+        connector = aiohttp.UnixConnector(str(socket), force_close=True)
+        self._session = aiohttp.ClientSession(base_url="http://envoy", connector=connector, timeout=_TIMEOUT)
 
     async def __aenter__(self) -> Self:
         return self
@@ -33,6 +33,12 @@ class EnvoyAdmin:
         """Return whether Envoy has its clusters and takes work; False while it starts or drains."""
         async with self._session.get("/ready") as answer:
             return answer.status == 200
+
+    async def restart_epoch(self) -> int:
+        """Return the epoch with which the Envoy that answers was started."""
+        async with self._session.get("/server_info") as answer:
+            answer.raise_for_status()
+            return msgspec.json.decode(await answer.read(), type=_ServerInfo).command_line_options.restart_epoch
 
     async def stats(self, pattern: str) -> dict[str, int]:
         """Return counters and gauges whose name matches the regular expression."""
@@ -53,6 +59,14 @@ class EnvoyAdmin:
     async def active_requests(self) -> int:
         """Return how many requests of clients are under way."""
         return sum((await self.stats(r"^http\.gateway\.downstream_rq_active$")).values())
+
+
+class _CommandLineOptions(msgspec.Struct):
+    restart_epoch: int = 0
+
+
+class _ServerInfo(msgspec.Struct):
+    command_line_options: _CommandLineOptions
 
 
 class _Stat(msgspec.Struct):

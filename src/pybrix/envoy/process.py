@@ -189,14 +189,9 @@ class EnvoyProcess:
         async with EnvoyAdmin(self._paths.admin_socket) as admin:
             while self._process.returncode is None:
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                    if await admin.is_live() and await self._is_mine(admin):
+                    if await admin.is_live() and await admin.restart_epoch() == self.restart_epoch:
                         return
                 await asyncio.sleep(_POLL_S)
-
-    async def _is_mine(self, admin: EnvoyAdmin) -> bool:
-        return (await admin.stats(r"^server\.hot_restart_generation$")).get(
-            "server.hot_restart_generation", 0
-        ) == self.restart_epoch + 1
 
     async def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
