@@ -14,8 +14,8 @@ from pybrix.api.identity import ObjectKey
 from pybrix.kube.errors import Gone, TooManyRequests, Unreachable
 from pybrix.kube.informer import LAST_RETRY_S, Informer
 from pybrix.kube.interface import EventType
+from tests.support.bare_pods import key, make_pod
 from tests.support.memoryapi import MemoryApi
-from tests.support.pods import key, make_pod
 
 pytestmark = pytest.mark.looptime
 
@@ -25,9 +25,11 @@ Seen = list[tuple[str, str | None, str | None]]
 @asynccontextmanager
 async def following(api: MemoryApi, **selection: str) -> AsyncIterator[tuple[Informer[Pod], Seen]]:
     """Run an informer; give it, and what its handler hears as (event, old UID, new UID)."""
-    pods = Informer(api, Pod, chance=random.Random(1), **selection)  # type: ignore[arg-type]
+    pods = Informer(api, Pod, chance=random.Random(1), **selection)
     seen: Seen = []
-    pods.add_handler(lambda event, old, new: seen.append((event.value, old and old.uid, new and new.uid)))
+    pods.add_handler(
+        lambda event, old, new: seen.append((event.value, old.uid if old else None, new.uid if new else None))
+    )
     task = asyncio.create_task(pods.run())
     try:
         await pods.wait_synced()
