@@ -20,7 +20,7 @@ from pybrix.cli.models import cache_dir_option, show_progress
 @click.option("--parallel", type=click.IntRange(1), default=4, help="Requests generated at once; others wait.")
 @click.option("--ctx-size", type=click.IntRange(64), default=8192, help="KV cache shared by them, in tokens.")
 @click.option("--threads", type=click.IntRange(0), default=0, help="Threads that compute; 0 is one per core.")
-@click.option("--api-key", "api_keys", multiple=True, metavar="KEY", help="Bearer token that requests need.")
+@click.option("--api-key", multiple=True, metavar="KEY", help="Bearer token that requests need.")
 @click.option("--verbose", is_flag=True, help="Show what llama.cpp logs.")
 @cache_dir_option
 def llamacpp(
@@ -31,7 +31,7 @@ def llamacpp(
     parallel: int,
     ctx_size: int,
     threads: int,
-    api_keys: tuple[str, ...],
+    api_key: tuple[str, ...],
     verbose: bool,
     cache_dir: Path | None,
 ) -> None:
@@ -70,7 +70,7 @@ def llamacpp(
         num_slots=parallel,
         context_tokens=ctx_size,
         num_threads=threads,
-        api_keys=api_keys,
+        api_keys=api_key,
         is_verbose=verbose,
     )
     serve_llamacpp(options, partial(print, "pybrix llamacpp:", file=sys.stderr, flush=True))

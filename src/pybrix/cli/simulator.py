@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -9,7 +10,8 @@ import click
 
 from pybrix.cli.vllm_arguments import translate_arguments
 
-_NEGATIVE = "must not be negative"
+
+_KV_CACHE_TOKENS = 131_072
 
 
 class VllmCommand(click.Command):
@@ -24,17 +26,18 @@ class VllmCommand(click.Command):
 
 @click.command(cls=VllmCommand, context_settings={"auto_envvar_prefix": "PYBRIX_SIMULATOR", "show_default": True})
 @click.argument("model_tag", required=False)
-@click.option("--model", "model_option", metavar="NAME", help="Model to stand in for; the same as MODEL_TAG.")
-@click.option("--served-model-name", "names", metavar="NAME", multiple=True, help="Name(s) that requests use; --model.")
+@click.option("--model", metavar="NAME", help="Model to stand in for; the same as MODEL_TAG.")
+@click.option("--served-model-name", metavar="NAME", multiple=True, help="Name(s) that requests use; --model.")
 @click.option("--host", default="0.0.0.0", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port to listen on; 0 chooses a free one.")
 @click.option("--max-num-seqs", type=click.IntRange(1), default=256, help="Requests in one batch; others wait.")
 @click.option("--max-num-batched-tokens", type=click.IntRange(1), default=8192, help="Tokens computed in one step.")
 @click.option("--max-model-len", type=click.IntRange(2), default=32768, help="Longest prompt and answer, in tokens.")
 @click.option("--block-size", type=click.IntRange(1), default=16, help="Tokens in one KV cache block.")
-@click.option("--num-gpu-blocks-override", "num_blocks", type=click.IntRange(1), default=8192, help="KV cache blocks.")
+@click.option("--num-gpu-blocks-override", type=click.IntRange(1),
+              help="KV cache blocks; as many as 131,072 tokens need, or one sequence of the longest.")  # fmt: skip
 @click.option("--seed", type=int, default=0, help="Answers and failures follow from it.")
-@click.option("--api-key", "api_keys", multiple=True, metavar="KEY", help="Bearer token that /v1 asks for.")
+@click.option("--api-key", multiple=True, metavar="KEY", help="Bearer token that /v1 asks for.")
 @click.option(
     "--prefill-tokens-per-s", type=click.FloatRange(0, min_open=True), default=50_000.0, help="Prefill speed."
 )
@@ -42,12 +45,12 @@ class VllmCommand(click.Command):
 @click.option("--decode-per-sequence-ms", type=click.FloatRange(0), default=0.02, help="What each sequence adds to it.")
 @click.option("--time-scale", type=click.FloatRange(0), default=1.0, help="Factor on all durations; 0 is no waiting.")
 @click.option("--startup-s", type=click.FloatRange(0), default=0.0, help="How long the model takes to load.")
-@click.option("--drain-on-sigterm", "drain_s", type=click.FloatRange(0), default=0.0, metavar="SECONDS",
+@click.option("--drain-on-sigterm", type=click.FloatRange(0), default=0.0, metavar="SECONDS",
               help="Let requests end within so many seconds after SIGTERM; 0 drops them, as vLLM does.")  # fmt: skip
-@click.option("--failure", "failures", multiple=True, metavar="KIND[=P]",
+@click.option("--failure", multiple=True, metavar="KIND[=P]",
               help="Fail requests with probability P: die-before-headers, reset-before-headers, cut-stream, error-500, "
                    "error-503, hang.")  # fmt: skip
-def simulator(model_tag: str | None, model_option: str | None, names: tuple[str, ...], **settings: Any) -> None:
+def simulator(model_tag: str | None, model: str | None, served_model_name: tuple[str, ...], **settings: Any) -> None:
     """Run a vLLM-compatible engine without a GPU.
 
     It speaks vLLM's HTTP API and metrics; batching, KV cache and timing are simulated, and the answers are made up from
@@ -72,30 +75,33 @@ def simulator(model_tag: str | None, model_option: str | None, names: tuple[str,
     from pybrix.simulator.model import ModelOptions
     from pybrix.simulator.options import SimulatorOptions
 
-    if model_tag and model_option and model_tag != model_option:
-        raise UsageError(f"two models: {model_tag} and --model {model_option}", "give one")
-    root = model_option or model_tag or ""
+    if model_tag and model and model_tag != model:
+        raise UsageError(f"two models: {model_tag} and --model {model}", "give one")
+    root = model or model_tag or ""
+    num_blocks = settings["num_gpu_blocks_override"]
+    if num_blocks is None:
+        num_blocks = math.ceil(max(_KV_CACHE_TOKENS, settings["max_model_len"]) / settings["block_size"])
     options = SimulatorOptions(
-        served_model_names=names or ((root,) if root else ()),
+        served_model_names=served_model_name or ((root,) if root else ()),
         root=root,
         host=settings["host"],
         port=settings["port"],
         max_model_len=settings["max_model_len"],
         seed=settings["seed"],
-        api_keys=settings["api_keys"],
+        api_keys=settings["api_key"],
         time_scale=settings["time_scale"],
         startup_s=settings["startup_s"],
-        drain_on_sigterm_s=settings["drain_s"],
+        drain_on_sigterm_s=settings["drain_on_sigterm"],
         model=ModelOptions(
             max_num_seqs=settings["max_num_seqs"],
             max_num_batched_tokens=settings["max_num_batched_tokens"],
             block_size=settings["block_size"],
-            num_blocks=settings["num_blocks"],
+            num_blocks=num_blocks,
             prefill_tokens_per_s=settings["prefill_tokens_per_s"],
             decode_step_s=settings["decode_step_ms"] / 1000,
             decode_per_sequence_s=settings["decode_per_sequence_ms"] / 1000,
         ),
-        failures=parse_failures(settings["failures"]),
+        failures=parse_failures(settings["failure"]),
     )
     announce = partial(print, "pybrix simulator:", file=sys.stderr, flush=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
