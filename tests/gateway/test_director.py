@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pybrix.gateway.accesslog.record import read_record
 from pybrix.gateway.framework.outcome import AccessRecord
 from pybrix.gateway.framework.refusal import Reason, Refusal
-from pybrix.gateway.framework.types import Decision, Endpoint, InferenceRequest, Loads, Question
+from pybrix.gateway.framework.types import Decision, Endpoint, Explanation, InferenceRequest, Loads, Question
 from pybrix.gateway.view.snapshot import apply
 from tests.support.gateway import World, ask, facts, view_of
 
@@ -38,20 +38,20 @@ def record(decision: Decision | None, at: int = 0, **fields: Any) -> AccessRecor
     """Return the end record of a decision whose answer came from its endpoint number `at`."""
     sent: dict[str, Any] = {"type": "DownstreamEnd", "status": 200, "attempts": at + 1, "duration_ms": 12}
     if decision is not None:
-        sent |= {"reservation": decision.reservation, "upstream": decision.ranking[at].endpoint.host}
+        sent |= {"reservation": decision.reservation, "upstream": decision.endpoints[at].host}
     return read_record(sent | fields)
 
 
 def test_requests_spread_over_the_endpoints() -> None:
     world = three()
-    first = [decide(world).ranking[0].endpoint.pod_name for _ in range(6)]
+    first = [decide(world).endpoints[0].pod_name for _ in range(6)]
     assert sorted(first) == ["p1", "p1", "p2", "p2", "p3", "p3"]
     assert world.in_flight() == {"p1": 2, "p2": 2, "p3": 2}
 
 
 def test_a_decision_ranks_all_endpoints_and_names_its_strategy() -> None:
     got = decide(three(), ask(strategy="random"))
-    assert len({ranked.endpoint.id for ranked in got.ranking}) == 3
+    assert len({endpoint.id for endpoint in got.endpoints}) == 3
     assert (got.request.namespace, got.request.model, got.request.strategy) == ("default", "m", "random")
     assert got.reservation.startswith("me.")
 
@@ -60,7 +60,7 @@ def test_prompt_tokens_in_flight_are_estimated_from_the_body() -> None:
     world = three()
     body = msgspec.json.encode({"model": "m", "prompt": "x" * 4000})
     got = decide(world, Question("/v1/completions", body))
-    assert world.loads.of(got.ranking[0].endpoint.id).prompt_tokens == len(body) // 4
+    assert world.loads.of(got.endpoints[0].id).prompt_tokens == len(body) // 4
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_an_unknown_strategy_is_told_the_valid_ones() -> None:
 
 def test_explain_gives_reasons_and_counts_nothing() -> None:
     world = three()
-    busy = decide(world).ranking[0].endpoint.pod_name
+    busy = decide(world).endpoints[0].pod_name
     got = world.director.explain(ask())
-    assert isinstance(got, Decision)
+    assert isinstance(got, Explanation)
     assert (got.ranking[-1].endpoint.pod_name, got.ranking[-1].why) == (busy, "1 requests in flight")
     assert world.in_flight() == {busy: 1}
 
@@ -142,18 +142,20 @@ def test_an_end_releases_once_and_keeps_the_outcome() -> None:
     world.director.account(end)
     world.director.account(end)
     assert world.in_flight() == {}
-    outcomes = world.loads.of(got.ranking[0].endpoint.id).outcomes
+    outcomes = world.loads.of(got.endpoints[0].id).outcomes
     assert outcomes.by_status_class == {2: 1}
     assert (outcomes.ttft_ms, outcomes.ttft_count, outcomes.prompt_tokens, outcomes.completion_tokens) == (40, 1, 9, 5)
     assert world.director.counters.records == {"end": 1, "end_unknown": 1}
-    assert world.director.counters.requests == {("default", "m", "2xx"): 1}
+    assert {key: totals.by_status() for key, totals in world.director.counters.models.items()} == {
+        ("default", "m"): {"2xx": 1}
+    }
 
 
 def test_a_retry_is_charged_to_the_endpoint_that_failed() -> None:
     world = three()
     got = decide(world)
     world.director.account(record(got, at=1))
-    failed, answered = (world.loads.of(got.ranking[n].endpoint.id).outcomes for n in (0, 1))
+    failed, answered = (world.loads.of(got.endpoints[n].id).outcomes for n in (0, 1))
     assert (failed.failed_attempts, failed.by_status_class) == (1, {})
     assert (answered.failed_attempts, answered.by_status_class) == (0, {2: 1})
     assert world.in_flight() == {}
@@ -163,7 +165,7 @@ def test_a_renewal_moves_a_retried_stream() -> None:
     world = three()
     got = decide(world)
     world.director.account(record(got, at=1, type="DownstreamPeriodic"))
-    assert world.in_flight() == {got.ranking[1].endpoint.pod_name: 1}
+    assert world.in_flight() == {got.endpoints[1].pod_name: 1}
 
 
 def test_a_stream_without_renewals_is_given_up() -> None:
@@ -188,7 +190,7 @@ def test_a_pod_that_left_keeps_its_request_and_its_successor_on_that_address_get
     world.director.account(record(got))
     new = world.view.by_host["127.64.0.1:8000"]
     assert world.loads.of(new.id).outcomes.by_status_class == {}
-    assert world.loads.of(got.ranking[0].endpoint.id).outcomes.by_status_class == {2: 1}
+    assert world.loads.of(got.endpoints[0].id).outcomes.by_status_class == {2: 1}
 
 
 def test_a_request_that_envoy_routed_by_itself_has_an_outcome_and_no_reservation() -> None:
@@ -229,7 +231,7 @@ class Worst:
 
 def test_a_new_strategy_needs_nothing_but_its_name() -> None:
     world = World(three().view, strategy="worst", strategies=[Worst()])
-    assert [r.endpoint.pod_name for r in decide(world).ranking] == ["p3", "p2", "p1"]
+    assert [e.pod_name for e in decide(world).endpoints] == ["p3", "p2", "p1"]
 
 
 events = st.lists(st.tuples(st.sampled_from(["ask", "renew", "end", "wait"]), st.integers(0, 9), st.integers(0, 2)))

@@ -17,8 +17,16 @@ from pybrix.envoy.wire import NAMESPACE_HEADER, split_namespace
 from pybrix.gateway.framework import refusal
 from pybrix.gateway.framework.outcome import AccessRecord
 from pybrix.gateway.framework.refusal import Reason, Refusal
-from pybrix.gateway.framework.types import Chance, Decision, Endpoint, InferenceRequest, Question
-from pybrix.gateway.indexes.load import LoadTable
+from pybrix.gateway.framework.types import (
+    Chance,
+    Decision,
+    Endpoint,
+    Excluded,
+    Explanation,
+    InferenceRequest,
+    Question,
+)
+from pybrix.gateway.indexes.load import LoadTable, Outcomes
 from pybrix.gateway.indexes.reservations import Reservation, Reservations
 from pybrix.gateway.scheduling.profile import Profile
 from pybrix.gateway.view.snapshot import ClusterView, ModelKey, ModelView
@@ -44,8 +52,7 @@ class Counters:
     decisions: dict[str, int] = field(default_factory=dict)
     refusals: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(Reason, 0))
     records: dict[str, int] = field(default_factory=dict)
-    requests: dict[tuple[str, str, str], int] = field(default_factory=dict)
-    tokens: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    models: dict[ModelKey, Outcomes] = field(default_factory=dict)
     expired: int = 0
 
 
@@ -84,30 +91,23 @@ class Director:
         if isinstance(found, Refusal):
             self.counters.refusals[found.reason] += 1
             return found
-        request, endpoints = found
-        ranking = self._profile.rank(request, endpoints, self._loads, self._chance)[:MAX_RANKED]
-        reservation = self._reservations.reserve(
-            [ranked.endpoint for ranked in ranking], request.prompt_tokens, self._clock.monotonic_s()
-        )
+        request, candidates, _ = found
+        endpoints = self._profile.rank(request, candidates, self._loads, self._chance)[:MAX_RANKED]
+        reservation = self._reservations.reserve(endpoints, request.prompt_tokens, self._clock.monotonic_s())
         decisions = self.counters.decisions
         decisions[request.strategy] = decisions.get(request.strategy, 0) + 1
-        return Decision(request, ranking, (), reservation)
+        return Decision(request, endpoints, reservation)
 
-    def explain(self, question: Question) -> Decision | Refusal:
+    def explain(self, question: Question) -> Explanation | Refusal:
         """Return what `decide` would, with reasons and all endpoints; nothing is reserved or counted."""
-        model = self._locate(question)
-        if isinstance(model, Refusal):
-            return model
         found = self._admit(question)
         if isinstance(found, Refusal):
             return found
-        request, endpoints = found
-        _, excluded = self._profile.admit(request, model.endpoints, self._loads)
-        ranking = self._profile.rank(request, endpoints, self._loads, self._chance, with_reasons=True)
-        return Decision(request, ranking, excluded)
+        request, candidates, excluded = found
+        return Explanation(request, self._profile.explain(request, candidates, self._loads, self._chance), excluded)
 
-    def _admit(self, question: Question) -> tuple[InferenceRequest, Sequence[Endpoint]] | Refusal:
-        """Return the request and the endpoints it may go to."""
+    def _admit(self, question: Question) -> tuple[InferenceRequest, Sequence[Endpoint], Sequence[Excluded]] | Refusal:
+        """Return the request, the endpoints it may go to, and those it may not."""
         model = self._locate(question)
         if isinstance(model, Refusal):
             return model
@@ -120,10 +120,10 @@ class Director:
         )
         if not model.endpoints:
             return refusal.no_ready_endpoints(model.key.model, model.condition)
-        endpoints, excluded = self._profile.admit(request, model.endpoints, self._loads)
-        if not endpoints:
+        candidates, excluded = self._profile.admit(request, model.endpoints, self._loads)
+        if not candidates:
             return refusal.no_ready_endpoints(model.key.model, excluded[0].why)
-        return request, endpoints
+        return request, candidates, excluded
 
     def _locate(self, question: Question) -> ModelView | Refusal:
         """Find the model that the body names, in the namespace that the path, the header or nothing names."""
@@ -185,28 +185,16 @@ class Director:
 
     def _note_outcome(self, record: AccessRecord, held: Reservation | None) -> None:
         endpoint = self._resolve(record.upstream, held)
-        status_class = record.status // 100
         if endpoint is not None:
-            outcomes = self._loads.entry(endpoint.id).outcomes
-            outcomes.by_status_class[status_class] = outcomes.by_status_class.get(status_class, 0) + 1
-            outcomes.duration_ms += record.duration_ms
-            outcomes.prompt_tokens += record.prompt_tokens
-            outcomes.cached_tokens += record.cached_tokens
-            outcomes.completion_tokens += record.completion_tokens
-            if record.ttft_ms is not None:
-                outcomes.ttft_ms += record.ttft_ms
-                outcomes.ttft_count += 1
-        if held is not None and record.attempts > 1:
+            self._loads.entry(endpoint.id).outcomes.add(record)
+        if held is not None:
             # Envoy walked down the ranking: all but the last endpoint it tried failed before they answered.
-            for tried in held.ranking[: record.attempts - 1]:
+            for tried in held.ranking[: max(0, record.attempts - 1)]:
                 self._loads.entry(tried.id).outcomes.failed_attempts += 1
-        where = held.endpoint if held is not None else endpoint
-        if where is None:
-            return
-        counters = self.counters
-        key = (where.namespace, where.model, f"{status_class}xx" if status_class else "none")
-        counters.requests[key] = counters.requests.get(key, 0) + 1
-        for token_kind, count in (("prompt", record.prompt_tokens), ("completion", record.completion_tokens)):
-            if count:
-                token_key = (where.namespace, where.model, token_kind)
-                counters.tokens[token_key] = counters.tokens.get(token_key, 0) + count
+            endpoint = held.endpoint
+        if endpoint is not None:
+            models, key = self.counters.models, ModelKey(endpoint.namespace, endpoint.model)
+            totals = models.get(key)
+            if totals is None:
+                totals = models[key] = Outcomes()
+            totals.add(record)

@@ -62,14 +62,16 @@ class BrainMetrics(Collector):
         requests = CounterMetricFamily(
             _PREFIX + "requests", "Requests that ended", labels=["namespace", "model", "status"]
         )
-        for labels, count in counters.requests.items():
-            requests.add_metric(list(labels), count)
-        yield requests
         tokens = CounterMetricFamily(
             _PREFIX + "tokens", "Tokens that engines reported", labels=["namespace", "model", "kind"]
         )
-        for labels, count in counters.tokens.items():
-            tokens.add_metric(list(labels), count)
+        for (namespace, model), totals in counters.models.items():
+            for status, count in totals.by_status().items():
+                requests.add_metric([namespace, model, status], count)
+            tokens.add_metric([namespace, model, "prompt"], totals.prompt_tokens)
+            tokens.add_metric([namespace, model, "cached"], totals.cached_tokens)
+            tokens.add_metric([namespace, model, "completion"], totals.completion_tokens)
+        yield requests
         yield tokens
         yield CounterMetricFamily(
             _PREFIX + "reservations_expired", "Reservations released without an end record", value=counters.expired

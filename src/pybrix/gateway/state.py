@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from pybrix.gateway.framework.refusal import Refusal
-from pybrix.gateway.framework.types import Decision, Endpoint
+from pybrix.gateway.framework.types import Endpoint, Explanation
 from pybrix.gateway.indexes.load import LoadTable
 from pybrix.gateway.indexes.reservations import Reservations
 from pybrix.gateway.view.snapshot import ClusterView
@@ -84,7 +84,7 @@ def _endpoint(endpoint: Endpoint, loads: LoadTable) -> dict[str, Any]:
         "requestsInFlight": load.requests,
         "promptTokensInFlight": load.prompt_tokens,
         "outcomes": {
-            "byStatusClass": {f"{k}xx" if k else "none": v for k, v in sorted(ended.by_status_class.items())},
+            "byStatusClass": ended.by_status(),
             "failedAttempts": ended.failed_attempts,
             "meanTtftMs": round(ended.ttft_ms / ended.ttft_count, 3) if ended.ttft_count else None,
             "promptTokens": ended.prompt_tokens,
@@ -94,7 +94,7 @@ def _endpoint(endpoint: Endpoint, loads: LoadTable) -> dict[str, Any]:
     }
 
 
-def render_explanation(answer: Decision | Refusal) -> dict[str, Any]:
+def render_explanation(answer: Explanation | Refusal) -> dict[str, Any]:
     """Return the document of `/debug/explain`."""
     if isinstance(answer, Refusal):
         return {"refused": {"reason": answer.reason, "status": answer.status, "message": answer.message}}

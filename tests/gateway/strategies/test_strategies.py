@@ -55,7 +55,9 @@ def test_every_strategy_ranks_every_endpoint_once_by_scores_in_range(
 ) -> None:
     endpoints = [make_endpoint(each) for each in counts]
     profile = Profile(build_strategies())
-    got = profile.rank(make_request(name), endpoints, loads_of(counts), random.Random(seed), with_reasons=True)
+    got = profile.explain(make_request(name), endpoints, loads_of(counts), random.Random(seed))
+    ranked = profile.rank(make_request(name), endpoints, loads_of(counts), random.Random(seed))
+    assert ranked == [r.endpoint for r in got]
     assert sorted(r.endpoint.pod_name for r in got) == sorted(counts)
     assert all(0.0 <= r.score <= 1.0 and r.why for r in got)
     assert [r.score for r in got] == sorted((r.score for r in got), reverse=True)
@@ -65,11 +67,11 @@ def test_ties_are_broken_evenly_and_the_same_for_the_same_seed() -> None:
     endpoints = [make_endpoint(name) for name in "abc"]
     profile, chance = Profile(build_strategies()), random.Random(1)
     firsts = Counter(
-        profile.rank(make_request("random"), endpoints, LoadTable(), chance)[0].endpoint.pod_name for _ in range(3000)
+        profile.rank(make_request("random"), endpoints, LoadTable(), chance)[0].pod_name for _ in range(3000)
     )
     assert all(900 < firsts[name] < 1100 for name in "abc")
     again = [
-        [r.endpoint.pod_name for r in profile.rank(make_request("random"), endpoints, LoadTable(), random.Random(5))]
+        [e.pod_name for e in profile.rank(make_request("random"), endpoints, LoadTable(), random.Random(5))]
         for _ in range(2)
     ]
     assert again[0] == again[1]
@@ -80,7 +82,7 @@ def test_least_request_ties_are_random_only_among_the_least() -> None:
     loads = loads_of({"a": 0, "b": 0, "c": 1})
     profile, chance = Profile(build_strategies()), random.Random(1)
     rankings = {
-        tuple(r.endpoint.pod_name for r in profile.rank(make_request("least-request"), endpoints, loads, chance))
+        tuple(e.pod_name for e in profile.rank(make_request("least-request"), endpoints, loads, chance))
         for _ in range(50)
     }
     assert rankings == {("a", "b", "c"), ("b", "a", "c")}

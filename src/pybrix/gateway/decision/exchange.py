@@ -42,7 +42,7 @@ Decide = Callable[[Question], Decision | Refusal]
 def render_decision(decision: Decision, *, keep_alive: bool = True) -> bytes:
     """Return the reply by which Envoy routes."""
     request = decision.request
-    hosts = ",".join([ranked.endpoint.host for ranked in decision.ranking])
+    hosts = ",".join([endpoint.host for endpoint in decision.endpoints])
     connection = "" if keep_alive else "connection: close\r\n"
     return (
         f"HTTP/1.1 200 OK\r\n{CLUSTER_HEADER}: {cluster_name(request.namespace, request.model)}\r\n"

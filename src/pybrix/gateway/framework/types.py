@@ -53,12 +53,20 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     prompt_tokens: int
 
 
+class Decision(msgspec.Struct, frozen=True):
+    """Where a request may go, best first. `reservation` is the id under which it is counted on the first one."""
+
+    request: InferenceRequest
+    endpoints: Sequence[Endpoint]
+    reservation: str
+
+
 class Ranked(msgspec.Struct, frozen=True):
-    """An endpoint in its place. `score` is in [0, 1], 1 best; `why` is empty unless reasons were asked for."""
+    """An endpoint in its place, for people. `score` is in [0, 1], 1 best."""
 
     endpoint: Endpoint
     score: float
-    why: str = ""
+    why: str
 
 
 class Excluded(msgspec.Struct, frozen=True):
@@ -68,13 +76,12 @@ class Excluded(msgspec.Struct, frozen=True):
     why: str
 
 
-class Decision(msgspec.Struct, frozen=True):
-    """Endpoints, best first. `reservation` is empty when nothing was reserved (explain)."""
+class Explanation(msgspec.Struct, frozen=True):
+    """What a decision would be and why: all endpoints, best first, and those that filters took out."""
 
     request: InferenceRequest
     ranking: Sequence[Ranked]
     excluded: Sequence[Excluded] = ()
-    reservation: str = ""
 
 
 class EndpointLoad(Protocol):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
+from pybrix.gateway.framework.outcome import AccessRecord
 from pybrix.gateway.framework.types import EndpointId
 
 
 @dataclass(slots=True)
 class Outcomes:
-    """Totals of an endpoint since it was first seen, for strategies that learn from what happened.
+    """Totals of requests that ended: of an endpoint, for strategies that learn from what happened, or of a model.
 
     `ttft_ms` is the sum over `ttft_count` answers. Statuses count by class: 2 is 2xx; 0 is no answer.
     """
@@ -23,6 +24,22 @@ class Outcomes:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+
+    def add(self, record: AccessRecord) -> None:
+        """Count one request that ended."""
+        status_class = record.status // 100
+        self.by_status_class[status_class] = self.by_status_class.get(status_class, 0) + 1
+        self.duration_ms += record.duration_ms
+        self.prompt_tokens += record.prompt_tokens
+        self.cached_tokens += record.cached_tokens
+        self.completion_tokens += record.completion_tokens
+        if record.ttft_ms is not None:
+            self.ttft_ms += record.ttft_ms
+            self.ttft_count += 1
+
+    def by_status(self) -> dict[str, int]:
+        """Return the counts by `2xx`, ..., `none`, sorted."""
+        return {f"{key}xx" if key else "none": count for key, count in sorted(self.by_status_class.items())}
 
 
 @dataclass(slots=True)

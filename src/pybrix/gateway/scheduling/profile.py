@@ -52,19 +52,17 @@ class Profile:
         return kept, excluded
 
     def rank(
-        self,
-        request: InferenceRequest,
-        endpoints: Sequence[Endpoint],
-        loads: Loads,
-        chance: Chance,
-        *,
-        with_reasons: bool = False,
-    ) -> list[Ranked]:
+        self, request: InferenceRequest, endpoints: Sequence[Endpoint], loads: Loads, chance: Chance
+    ) -> list[Endpoint]:
         """Return all the endpoints, best first, by the request's strategy (which must be one of `strategies`)."""
+        scores = self.strategies[request.strategy].score(request, endpoints, loads)
+        return [endpoints[i] for i in self._picker.order(scores, chance)]
+
+    def explain(
+        self, request: InferenceRequest, endpoints: Sequence[Endpoint], loads: Loads, chance: Chance
+    ) -> list[Ranked]:
+        """Return what `rank` would, with scores and reasons."""
         strategy = self.strategies[request.strategy]
         scores = strategy.score(request, endpoints, loads)
-        order = self._picker.order(scores, chance)
-        if not with_reasons:
-            return [Ranked(endpoints[i], scores[i]) for i in order]
         reasons = strategy.reasons(request, endpoints, loads)
-        return [Ranked(endpoints[i], scores[i], reasons[i]) for i in order]
+        return [Ranked(endpoints[i], scores[i], reasons[i]) for i in self._picker.order(scores, chance)]
