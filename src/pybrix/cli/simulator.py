@@ -10,7 +10,6 @@ import click
 
 from pybrix.cli.vllm_arguments import translate_arguments
 
-
 _KV_CACHE_TOKENS = 131_072
 
 
