@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pybrix.base.errors import UsageError
+from pybrix.base.ports import claim_port
 from pybrix.local.layout import Layout
-from pybrix.local.ports import claim_port
 from pybrix.local.state import ProcessRecord, UpState, locked, read_state, write_state
 
 

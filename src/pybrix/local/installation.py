@@ -20,6 +20,7 @@ from pybrix.api.core import Node
 from pybrix.api.meta import find_condition
 from pybrix.base.clock import Clock
 from pybrix.base.errors import UsageError
+from pybrix.base.ports import claim_port
 from pybrix.engine.modelfiles import ensure_model
 from pybrix.envoy.binary import find_envoy
 from pybrix.envoy.paths import EnvoyPaths
@@ -27,7 +28,6 @@ from pybrix.kube.client import HttpClient
 from pybrix.kube.errors import KubeError
 from pybrix.kube.kubeconfig import load_kubeconfig
 from pybrix.local.layout import Layout
-from pybrix.local.ports import claim_port
 from pybrix.local.rollout import bring, wait_until_served
 from pybrix.local.state import ProcessRecord, UpState, locked, read_state, write_atomically, write_state
 from pybrix.local.supervisor import Component, Supervisor, end_leftovers
