@@ -47,6 +47,8 @@ class Sequence:
     output: bytes
     root: BlockHash
     arrival_s: float
+    num_prompt: int = field(init=False)
+    num_output: int = field(init=False)
     scheduled_s: float | None = None
     """First time in a batch."""
     first_token_s: float | None = None
@@ -63,13 +65,14 @@ class Sequence:
     num_registered: int = 0
     """Blocks of it that are in the cache's index, or need not be."""
 
-    @property
-    def num_prompt(self) -> int:
-        return tokens.count(self.prompt)
+    def __post_init__(self) -> None:
+        self.num_prompt = tokens.count(self.prompt)
+        self.num_output = tokens.count(self.output)
 
     @property
-    def num_output(self) -> int:
-        return tokens.count(self.output)
+    def num_tokens(self) -> int:
+        """Tokens whose keys and values the next output token needs."""
+        return self.num_prompt + self.num_emitted
 
     @property
     def is_finished(self) -> bool:
@@ -138,7 +141,7 @@ class Model:
         position = 0
         while position < len(self.running) and budget:
             sequence = self.running[position]
-            needed = self._num_tokens(sequence) - sequence.num_computed
+            needed = sequence.num_tokens - sequence.num_computed
             share = min(needed, budget)
             if not self._grow(sequence, share):
                 break
@@ -171,7 +174,7 @@ class Model:
                 continue
             sequence.num_computed += share
             self._register(sequence)
-            if sequence.num_computed < self._num_tokens(sequence):
+            if sequence.num_computed < sequence.num_tokens:
                 continue
             sequence.num_emitted += 1
             if sequence.first_token_s is None:
@@ -188,7 +191,7 @@ class Model:
         """Move waiting sequences into the batch, in order of arrival, until one finds no room."""
         while self.waiting and budget and len(self.running) < self.options.max_num_seqs:
             sequence = self.waiting[0]
-            total = self._num_tokens(sequence)
+            total = sequence.num_tokens
             # The last token is always computed, even when its block is cached: its logits make the next one.
             self._hash_up_to(sequence, total - 1)
             reused = self.pool.find_prefix(sequence.hashes[: (total - 1) // self.options.block_size])
@@ -253,9 +256,6 @@ class Model:
     def _release(self, sequence: Sequence) -> None:
         self.pool.release(sequence.blocks)
         sequence.blocks = []
-
-    def _num_tokens(self, sequence: Sequence) -> int:
-        return sequence.num_prompt + sequence.num_emitted
 
     def _blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.options.block_size)
