@@ -99,12 +99,16 @@ class LeaderElector:
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(self._config.retry_period_s)
-            left_s = self._renewed_at_s + self._config.renew_deadline_s - self._clock.monotonic_s()
-            if left_s <= 0:
+            await asyncio.sleep(max(0.0, min(self._config.retry_period_s, self._left_s())))
+            # Asked again after the sleep: the whole process may have been stopped meanwhile.
+            if (left_s := self._left_s()) <= 0:
                 raise LeadershipLost(f"not renewed for {self._config.renew_deadline_s} s")
             if not await self._attempt(left_s) and self._is_held_by_another():
                 raise LeadershipLost("somebody else holds the lease")
+
+    def _left_s(self) -> float:
+        """Return how long the last renewal still holds."""
+        return self._renewed_at_s + self._config.renew_deadline_s - self._clock.monotonic_s()
 
     async def _attempt(self, timeout_s: float) -> bool:
         """Take or renew the lease; return whether we hold it. Failures are logged and tried again by the caller."""
