@@ -32,6 +32,7 @@ MAX_HEAD_BYTES = 256 * 1024
 _NAMESPACE = NAMESPACE_HEADER.encode()
 _STRATEGY = b"routing-strategy"
 _LENGTH = b"content-length"
+_READ = frozenset({_NAMESPACE, _STRATEGY, _LENGTH})
 _HEALTH_PATH = HEALTH_PATH.encode()
 
 _log = structlog.get_logger()
@@ -141,11 +142,13 @@ class DecisionExchange:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
+        if name not in _READ:
+            return
         if name == _STRATEGY:
             self._strategy = value
         elif name == _NAMESPACE:
             self._namespace = value
-        elif name == _LENGTH and value.isdigit() and int(value[:20]) > self._body_limit_bytes:
+        elif value.isdigit() and int(value[:20]) > self._body_limit_bytes:
             self._refused = refusal.body_too_large(self._body_limit_bytes)
 
     def on_headers_complete(self) -> None:
