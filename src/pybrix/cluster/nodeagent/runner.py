@@ -37,10 +37,11 @@ MARKER = "PYBRIX_CONTAINER_ID"
 LOST_CODE = 137
 NOT_STARTED_CODE = 128
 
-# `$1` is the path of the run's files without suffix, `$2` setsid, `$3` the inner script.
+# `$1` is the path of the run's files without suffix, `$2` setsid, `$3` the inner script. The subshell takes the
+# redirections alone, so that what this shell says of a killed program ("Killed") is not in the program's log.
 _SUPERVISE = """\
 base=$1 setsid=$2 inner=$3; shift 3
-"$setsid" /bin/sh -c "$inner" pybrix-start "$base" "$@" </dev/null >>"$base.log" 2>&1
+(exec "$setsid" /bin/sh -c "$inner" pybrix-start "$base" "$@") </dev/null >>"$base.log" 2>&1
 echo "$?" >"$base.exit.tmp" && mv "$base.exit.tmp" "$base.exit"
 """
 # noclobber: creating .pid is the one moment that decides whether this run takes place; an agent that gives a run up
@@ -49,7 +50,7 @@ _START = """\
 base=$1; shift
 read -r stat <"/proc/$$/stat" || exit 125
 set -C
-echo "$PPID $stat" >"$base.pid" || exit 125
+{ echo "$PPID $stat" >"$base.pid"; } 2>/dev/null || exit 125
 set +C
 exec "$@"
 """
