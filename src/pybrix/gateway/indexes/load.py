@@ -51,6 +51,9 @@ class Load:
     outcomes: Outcomes = field(default_factory=Outcomes)
 
 
+_IDLE = Load()
+
+
 class LoadTable:
     """Live load by endpoint. An endpoint that left is dropped once nothing is in flight on it."""
 
@@ -58,8 +61,8 @@ class LoadTable:
         self._loads: dict[EndpointId, Load] = {}
 
     def of(self, endpoint: EndpointId) -> Load:
-        """Return the endpoint's load: the live object, or a zero one that is not kept."""
-        return self._loads.get(endpoint) or Load()
+        """Return the endpoint's load, only to be read; zero for one that was never used."""
+        return self._loads.get(endpoint, _IDLE)
 
     def entry(self, endpoint: EndpointId) -> Load:
         """Return the live object, making it if need be."""

@@ -17,7 +17,8 @@ class LeastRequest:
     name = "least-request"
 
     def score(self, request: InferenceRequest, endpoints: Sequence[Endpoint], loads: Loads) -> Sequence[float]:
-        counts = [loads.of(endpoint.id).requests for endpoint in endpoints]
+        load_of = loads.of
+        counts = [load_of(endpoint.id).requests for endpoint in endpoints]
         least, most = min(counts, default=0), max(counts, default=0)
         if most == least:
             return [1.0] * len(counts)
