@@ -21,7 +21,7 @@ from pybrix.runtime.manager import Manager
 CLUSTER = ObjectKey("", "cluster")
 """The one key: a placement depends on all nodes and all pods."""
 
-_log = structlog.get_logger().bind(controller="binding")
+_log = structlog.get_logger(controller="binding")
 
 
 class BindingReconciler:

@@ -15,7 +15,7 @@ from pybrix.kube.errors import NotFound
 
 EVENTS = "events"
 
-_log = structlog.get_logger().bind(controller="eventexpiry")
+_log = structlog.get_logger(controller="eventexpiry")
 
 
 class EventExpiry:

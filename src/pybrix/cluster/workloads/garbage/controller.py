@@ -18,7 +18,7 @@ from pybrix.kube.errors import NotFound
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 
-_log = structlog.get_logger().bind(controller="garbage")
+_log = structlog.get_logger(controller="garbage")
 
 
 class GarbageCollector:

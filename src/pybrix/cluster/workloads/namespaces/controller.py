@@ -17,7 +17,7 @@ from pybrix.kube.errors import NotFound
 
 NAMESPACES = "namespaces"
 
-_log = structlog.get_logger().bind(controller="namespaces")
+_log = structlog.get_logger(controller="namespaces")
 
 
 class NamespaceDeletion:

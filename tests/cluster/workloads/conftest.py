@@ -1,0 +1,17 @@
+"""Settings of the tests of the workload controllers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+
+@pytest.fixture(autouse=True)
+def _plain_logs() -> Iterator[None]:
+    """Print tracebacks plainly: drawing them with all variables takes longer than the tests."""
+    processors = [structlog.processors.add_log_level, structlog.processors.format_exc_info]
+    structlog.configure(processors=[*processors, structlog.processors.KeyValueRenderer(["event"])])
+    yield
+    structlog.reset_defaults()
