@@ -132,6 +132,18 @@ async def test_a_signal_reaches_the_whole_group(tmp_path: Path) -> None:
         assert marked_processes(container_id) == []
 
 
+async def test_a_shell_that_dies_at_once_leaves_its_program_the_time_to_end(tmp_path: Path) -> None:
+    program = 'trap "sleep 0.3; echo graceful; exit 0" TERM; echo ready; sleep 100 & wait'
+    watched = start(Runner(tmp_path, SystemClock()), launch(tmp_path, "sh", "-c", f"({program}); true"))
+    async with ending(watched):
+        assert watched.process is not None
+        log = watched.process.log_path
+        await until_now(lambda: log.exists() and "ready" in log.read_text())
+        watched.process.send(signal.SIGTERM)
+        assert (await watched.exit()).code == 143
+        assert log.read_text() == "ready\ngraceful\n"
+
+
 async def test_what_left_its_group_ends_with_its_container(tmp_path: Path) -> None:
     watched = start(
         Runner(tmp_path, SystemClock()), launch(tmp_path, "sh", "-c", "setsid sleep 100 & sleep 0.1; exit 0")

@@ -16,7 +16,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,8 @@ _log = structlog.get_logger(__name__)
 
 MARKER = "PYBRIX_CONTAINER_ID"
 """Variable by which a container's processes are found, also those that left its process group."""
+_POLL_S = 0.1
+"""Interval of looks at what cannot be waited for."""
 LOST_CODE = 137
 NOT_STARTED_CODE = 128
 
@@ -117,6 +119,8 @@ class ContainerProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._watched: int | None = None
         self._poll: asyncio.TimerHandle | None = None
+        self._is_terminating = False
+        self._are_others_told = False
 
     @property
     def log_path(self) -> Path:
@@ -149,9 +153,14 @@ class ContainerProcess:
             self._finish()
 
     def send(self, number: signal.Signals) -> None:
-        """Signal the process group of the program, or keep a program that has not begun from beginning."""
+        """Signal the process group of the program, or keep a program that has not begun from beginning.
+
+        After SIGTERM the run lasts until the program and all it started have ended, so that a shell that dies at once
+        does not take the time from what it runs; SIGKILL ends all of them.
+        """
         if not self.run.is_live:
             return
+        self._is_terminating = self._is_terminating or number == signal.SIGTERM
         program = self.program()
         if program is None:
             _give_up(self.base)
@@ -186,8 +195,8 @@ class ContainerProcess:
         except ProcessLookupError:
             self._ended()
         except OSError:
-            # No pidfd (old kernel, or a sandbox that has none): look every 100 ms.
-            self._poll = asyncio.get_running_loop().call_later(0.1, self._look, pid)
+            # No pidfd: an old kernel, or a sandbox that has none.
+            self._poll = asyncio.get_running_loop().call_later(_POLL_S, self._look, pid)
         else:
             asyncio.get_running_loop().add_reader(self._watched, self._ended)
 
@@ -196,7 +205,7 @@ class ContainerProcess:
         if stat is None or stat.is_zombie:
             self._ended()
         else:
-            self._poll = asyncio.get_running_loop().call_later(0.1, self._look, pid)
+            self._poll = asyncio.get_running_loop().call_later(_POLL_S, self._look, pid)
 
     def _ended(self) -> None:
         if self._child is not None:
@@ -207,8 +216,20 @@ class ContainerProcess:
             # Only the waiting shell was killed: the program goes on, its exit code will be unknown.
             self._watch(program.pid)
             return
-        self._finish()
-        self._on_exit()
+        self._end_or_linger()
+
+    def _end_or_linger(self) -> None:
+        others = marked_processes(self.run.container_id) if self._is_terminating else []
+        if not others:
+            self._finish()
+            self._on_exit()
+            return
+        if not self._are_others_told:
+            # Those that left the group have not had the signal yet; a second one would make some programs hurry.
+            self._are_others_told = True
+            program = self.program()
+            _signal_all([pid for pid in others if program is None or _group(pid) != program.pid], signal.SIGTERM)
+        self._poll = asyncio.get_running_loop().call_later(_POLL_S, self._end_or_linger)
 
     def _finish(self) -> None:
         self.run = replace(self.run, exit=_read_exit(self.base, self._clock.now()))
@@ -414,6 +435,17 @@ def marked_processes(container_id: str) -> list[int]:
 
 def sweep(container_id: str) -> None:
     """Kill what a container left behind: a container ends with its first process."""
-    for pid in marked_processes(container_id):
+    _signal_all(marked_processes(container_id), signal.SIGKILL)
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def _signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)

@@ -1,0 +1,459 @@
+"""The node agent with real processes, on an API in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pybrix.api.core import ConfigMap, Lease, Node, Pod, Secret
+from pybrix.api.identity import ObjectKey
+from pybrix.api.meta import ObjectMeta, find_condition
+from pybrix.cluster.nodeagent.runner import marked_processes
+from pybrix.kube.errors import BadRequest, Unreachable
+from tests.support.agents import Cluster
+from tests.support.pods import make_container, make_pod
+from tests.support.waiting import until_now
+
+# Serves 200 on the wildcard address of a port; knows SIGTERM only where it is told so.
+_SERVER = """
+import http.server, os, signal, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        ok = self.path != "/broken" and not os.path.exists("broken")
+        body = os.environ.get("ANSWER", "").encode()
+        self.send_response(200 if ok else 500)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args): pass
+if "--stubborn" in sys.argv:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+http.server.ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    """A cluster whose processes are all gone at the end of the test."""
+    made = Cluster(tmp_path, "127.65.0.0/16")
+    yield made
+    for directory in (tmp_path / "pods").glob("*"):
+        for record in directory.glob("*/*.json"):
+            for pid in marked_processes(_container_id(record)):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _container_id(record: Path) -> str:
+    text = record.read_text()
+    start = text.index('"container_id":"') + len('"container_id":"')
+    return text[start : text.index('"', start)]
+
+
+def shell(script: str, name: str = "main", **fields: Any) -> dict[str, Any]:
+    return make_container(name, image="busybox", command=["sh", "-c", script], **fields)
+
+
+def server(*flags: str, port: int = 21220, **fields: Any) -> dict[str, Any]:
+    command = [sys.executable, "-c", _SERVER, str(port), *flags]
+    probe = {"httpGet": {"path": "/", "port": port}, "periodSeconds": 1}
+    return make_container(image="any", command=command, **({"readinessProbe": probe} | fields))
+
+
+def pod_of(name: str, *containers: dict[str, Any], **fields: Any) -> Pod:
+    return make_pod(name, *containers, **fields)
+
+
+def phase(want: str) -> Callable[[Pod], bool]:
+    return lambda pod: pod.status.phase == want
+
+
+def is_ready(pod: Pod) -> bool:
+    return pod.is_ready
+
+
+def terminated(pod: Pod) -> bool:
+    return all(s.state.terminated is not None for s in pod.status.container_statuses)
+
+
+def waiting(reason: str) -> Callable[[Pod], bool]:
+    def check(pod: Pod) -> bool:
+        return any(s.state.waiting and s.state.waiting.reason == reason for s in pod.status.container_statuses)
+
+    return check
+
+
+def restarts(pod: Pod) -> int:
+    return sum(s.restart_count for s in pod.status.container_statuses)
+
+
+async def read_log(chunks: AsyncIterator[bytes]) -> str:
+    return b"".join([chunk async for chunk in chunks]).decode()
+
+
+class TestNode:
+    async def test_registers_a_ready_node_with_a_lease(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            await until_now(lambda: bool(cluster.api.all(Lease)))
+            (node,) = cluster.api.all(Node)
+            ready = find_condition(node.status.conditions, "Ready")
+            assert ready is not None
+            assert ready.is_true
+            assert int(node.status.capacity["cpu"]) >= 1
+            assert node.metadata.labels["kubernetes.io/os"] == "linux"
+            (lease,) = cluster.api.all(Lease)
+            assert lease.metadata.key == ObjectKey("kube-node-lease", "node-1")
+            assert lease.spec.holder_identity == "node-1"
+            assert lease.spec.renew_time
+
+    async def test_labels_that_others_set_are_kept(self, cluster: Cluster) -> None:
+        cluster.api.put(Node(metadata=ObjectMeta(name="node-1", labels={"team": "a"})))
+        async with cluster.running_agent():
+            await until_now(lambda: bool(cluster.api.all(Lease)))
+            (node,) = cluster.api.all(Node)
+            assert node.metadata.labels["team"] == "a"
+            assert node.metadata.labels["kubernetes.io/hostname"] == "node-1"
+
+
+class TestLife:
+    async def test_a_server_becomes_ready_on_an_address_of_its_own(self, cluster: Cluster) -> None:
+        async with cluster.running_agent(is_stopping=True):
+            cluster.api.put(pod_of("a", server(env=[{"name": "ANSWER", "value": "a"}])))
+            cluster.api.put(pod_of("b", server(env=[{"name": "ANSWER", "value": "b"}])))
+            a, b = await cluster.wait("a", is_ready), await cluster.wait("b", is_ready)
+            assert a.status.pod_ip != b.status.pod_ip
+            for pod in (a, b):
+                reader, writer = await asyncio.open_connection(pod.status.pod_ip, 21220)
+                writer.write(b"GET / HTTP/1.0\r\n\r\n")
+                assert (await reader.read()).decode().endswith(f"\r\n\r\n{pod.metadata.name}")
+                writer.close()
+                await writer.wait_closed()
+
+    async def test_bound_to_running_takes_no_polling(self, cluster: Cluster) -> None:
+        async with cluster.running_agent(is_stopping=True):
+            begin = time.monotonic()
+            cluster.api.put(pod_of("a", shell("sleep 100")))
+            await cluster.wait("a", is_ready)
+            assert time.monotonic() - begin < 0.5
+
+    @pytest.mark.parametrize(("script", "want"), [("exit 0", "Succeeded"), ("exit 3", "Failed")])
+    async def test_a_pod_that_runs_once(self, cluster: Cluster, script: str, want: str) -> None:
+        async with cluster.running_agent():
+            cluster.api.put(pod_of("job", shell(script), restartPolicy="Never"))
+            pod = await cluster.wait("job", phase(want))
+            (status,) = pod.status.container_statuses
+            assert status.state.terminated is not None
+            assert status.state.terminated.exit_code == int(script[-1])
+            assert not pod.is_ready
+
+    async def test_init_containers_run_first_and_in_order(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            shared = cluster.directory / "order"
+            init = [shell(f"echo {n} >> {shared}", n) for n in ("one", "two")]
+            cluster.api.put(pod_of("p", shell(f"echo main >> {shared}"), initContainers=init, restartPolicy="Never"))
+            await cluster.wait("p", phase("Succeeded"))
+            assert shared.read_text().split() == ["one", "two", "main"]
+
+    async def test_a_crashing_container_restarts_at_once_and_then_backs_off(self, cluster: Cluster) -> None:
+        async with cluster.running_agent(is_stopping=True):
+            cluster.api.put(pod_of("p", shell("echo crash; exit 1")))
+            pod = await cluster.wait("p", waiting("CrashLoopBackOff"))
+            (status,) = pod.status.container_statuses
+            assert status.restart_count == 1
+            assert status.last_state.terminated is not None
+            assert status.last_state.terminated.exit_code == 1
+            await until_now(lambda: "BackOff" in [reason for reason, _ in cluster.events(pod)])
+
+    async def test_a_program_that_does_not_exist(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            cluster.api.put(pod_of("p", make_container(command=["no-such-program"]), restartPolicy="Never"))
+            pod = await cluster.wait("p", phase("Failed"))
+            (status,) = pod.status.container_statuses
+            assert status.state.terminated is not None
+            assert (status.state.terminated.exit_code, status.state.terminated.reason) == (128, "StartError")
+            assert "executable file not found" in status.state.terminated.message
+
+    async def test_an_unknown_image_waits_and_says_so(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            cluster.api.put(pod_of("p", make_container(image="nginx:1")))
+            pod = await cluster.wait("p", waiting("ErrImagePull"))
+            assert pod.status.phase == "Pending"
+            await until_now(lambda: any("nginx:1" in message for _, message in cluster.events(pod)))
+
+    async def test_a_refused_pod_fails(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            cluster.api.put(pod_of("p", shell("true", "../up")))
+            pod = await cluster.wait("p", phase("Failed"))
+            assert pod.status.reason == "InvalidPod"
+            cluster.delete(pod)
+            await cluster.wait_gone(pod)
+
+    async def test_environment_and_arguments(self, cluster: Cluster) -> None:
+        cluster.api.put(ConfigMap(metadata=ObjectMeta(name="cm", namespace="default"), data={"my-key": "x"}))
+        async with cluster.running_agent():
+            env = [
+                {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                {"name": "URL", "value": "http://$(IP):8000"},
+            ]
+            # Not a shell: it hands on only variables that are identifiers.
+            script = "import os, shutil, sys; print(sys.argv[1], os.environ['my-key'], shutil.which('pybrix'))"
+            container = make_container(
+                image="busybox",
+                command=[sys.executable, "-c", script, "$(URL)"],
+                env=env,
+                envFrom=[{"configMapRef": {"name": "cm"}}],
+            )
+            cluster.api.put(pod_of("p", container, restartPolicy="Never"))
+            pod = await cluster.wait("p", phase("Succeeded"))
+            bin_directory = Path(sys.executable).absolute().parent
+            assert cluster.log(pod).split() == [
+                f"http://{pod.status.pod_ip}:8000",
+                "x",
+                str(bin_directory / "pybrix"),
+            ]
+
+    async def test_starts_when_a_missing_secret_appears(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            env = [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "token"}}}]
+            cluster.api.put(pod_of("p", shell('echo "$TOKEN"', env=env), restartPolicy="Never"))
+            pod = await cluster.wait("p", waiting("CreateContainerConfigError"))
+            assert 'secret "s" not found' in str(pod.status.container_statuses)
+            data = {"token": base64.b64encode(b"hunter2").decode()}
+            cluster.api.put(Secret(metadata=ObjectMeta(name="s", namespace="default"), data=data))
+            pod = await cluster.wait("p", phase("Succeeded"))
+            assert cluster.log(pod) == "hunter2\n"
+
+    async def test_volumes_are_shared_by_the_containers_of_a_pod(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            mounts = [{"name": "data", "mountPath": "/pybrix-test-data"}]
+            cluster.api.put(
+                pod_of(
+                    "p",
+                    shell("cat /pybrix-test-data/x", volumeMounts=mounts),
+                    initContainers=[shell("echo shared > /pybrix-test-data/x", "init", volumeMounts=mounts)],
+                    volumes=[{"name": "data", "emptyDir": {}}],
+                    restartPolicy="Never",
+                )
+            )
+            pod = await cluster.wait("p", lambda p: p.is_finished or waiting("CreateContainerConfigError")(p))
+            if not pod.is_finished:
+                pytest.skip("this machine allows no mount namespaces")
+            assert cluster.log(pod) == "shared\n"
+        assert not Path("/pybrix-test-data").exists()
+
+
+class TestProbes:
+    async def test_readiness_follows_the_program(self, cluster: Cluster) -> None:
+        async with cluster.running_agent(is_stopping=True):
+            probe = {"httpGet": {"port": 21220}, "periodSeconds": 1, "failureThreshold": 1}
+            cluster.api.put(pod_of("p", server(readinessProbe=probe)))
+            pod = await cluster.wait("p", is_ready)
+            mark = cluster.directory / "pods" / pod.uid / ".work" / "main" / "broken"
+            mark.touch()
+            pod = await cluster.wait("p", lambda p: not p.is_ready)
+            assert restarts(pod) == 0
+            mark.unlink()
+            await cluster.wait("p", is_ready)
+
+    async def test_a_failed_liveness_probe_restarts_the_container(self, cluster: Cluster) -> None:
+        async with cluster.running_agent(is_stopping=True):
+            probe = {"exec": {"command": ["test", "-e", "alive"]}, "periodSeconds": 1, "failureThreshold": 1}
+            cluster.api.put(pod_of("p", shell("sleep 100", livenessProbe=probe)))
+            pod = await cluster.wait("p", lambda p: restarts(p) > 0)
+            await until_now(lambda: "Killing" in [reason for reason, _ in cluster.events(pod)])
+
+    async def test_a_startup_probe_holds_readiness_back(self, cluster: Cluster) -> None:
+        async with cluster.running_agent(is_stopping=True):
+            probe = {"tcpSocket": {"port": 21221}, "periodSeconds": 1, "failureThreshold": 100}
+            cluster.api.put(pod_of("p", server(startupProbe=probe)))
+            pod = await cluster.wait("p", phase("Running"))
+            assert [s.started for s in pod.status.container_statuses] == [False]
+            listener = await asyncio.start_server(lambda r, w: w.close(), pod.status.pod_ip, 21221)
+            async with listener:
+                await cluster.wait("p", is_ready)
+
+
+class TestTermination:
+    async def test_not_ready_then_pre_stop_then_sigterm_then_gone(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            script = 'trap "echo term; exit 0" TERM; echo ready; sleep 100 & wait'
+            # The hook goes on only when it may: so the order is seen, not guessed.
+            hook = {"preStop": {"exec": {"command": ["sh", "-c", "while ! [ -e go ]; do sleep 0.01; done; echo hook"]}}}
+            cluster.api.put(pod_of("p", shell(script, lifecycle=hook)))
+            pod = await cluster.wait("p", is_ready)
+            await until_now(lambda: cluster.log(pod) == "ready\n")
+            cluster.delete(pod)
+            left = await cluster.wait("p", lambda p: not p.is_ready)
+            assert left.status.container_statuses[0].state.running is not None
+            assert cluster.log(pod) == "ready\n"
+            log = cluster.directory / "pods" / pod.uid / "main" / "0.log"
+            with log.open() as kept:
+                (cluster.directory / "pods" / pod.uid / ".work" / "main" / "go").touch()
+                await cluster.wait_gone(pod)
+                assert kept.read() == "ready\nterm\n"
+            await until_now(lambda: not (cluster.directory / "pods" / pod.uid).exists())
+
+    async def test_what_ignores_sigterm_is_killed_after_the_grace(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            cluster.api.put(pod_of("p", server("--stubborn")))
+            pod = await cluster.wait("p", is_ready)
+            container_id = pod.status.container_statuses[0].container_id
+            cluster.delete(pod, grace_s=1)
+            await cluster.wait_gone(pod)
+            assert marked_processes(container_id) == []
+
+    async def test_a_pod_removed_by_force_leaves_no_process(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            cluster.api.put(pod_of("p", shell("setsid sleep 100 & sleep 100")))
+            pod = await cluster.wait("p", is_ready)
+            container_id = pod.status.container_statuses[0].container_id
+            cluster.api.remove(pod)
+            await until_now(lambda: marked_processes(container_id) == [])
+            await until_now(lambda: not (cluster.directory / "pods" / pod.uid).exists())
+
+
+class TestNamesAndUids:
+    async def test_one_name_in_two_namespaces_is_two_pods(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            for namespace in ("red", "blue"):
+                cluster.api.put(pod_of("p", shell(f"echo {namespace}; sleep 100"), namespace=namespace))
+            red, blue = [await cluster.wait("p", is_ready, namespace) for namespace in ("red", "blue")]
+            assert red.status.pod_ip != blue.status.pod_ip
+            await until_now(lambda: (cluster.log(red), cluster.log(blue)) == ("red\n", "blue\n"))
+            cluster.delete(red, grace_s=1)
+            await cluster.wait_gone(red)
+            assert (await cluster.wait("p", is_ready, "blue")).uid == blue.uid
+            cluster.delete(blue, grace_s=1)
+            await cluster.wait_gone(blue)
+
+    async def test_a_new_pod_runs_while_the_old_one_of_its_name_ends(self, cluster: Cluster) -> None:
+        async with cluster.running_agent(is_stopping=True):
+            cluster.api.put(pod_of("p", server("--stubborn")))
+            old = await cluster.wait("p", is_ready)
+            cluster.api.remove(old)
+            cluster.api.put(pod_of("p", server()))
+            new = await cluster.wait("p", lambda p: p.is_ready and p.uid != old.uid)
+            # The old process has its address still and ends on its own time.
+            assert new.status.pod_ip != old.status.pod_ip
+            old_id = old.status.container_statuses[0].container_id
+            await until_now(lambda: marked_processes(old_id) == [])
+            assert (await cluster.wait("p", is_ready)).uid == new.uid
+            assert restarts(new) == 0
+
+
+class TestAgentsComeAndGo:
+    async def test_a_new_agent_finds_the_processes_of_the_old_one(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            cluster.api.put(pod_of("p", server()))
+            before = await cluster.wait("p", is_ready)
+            pids = marked_processes(before.status.container_statuses[0].container_id)
+        assert all(psutil.pid_exists(pid) for pid in pids)
+        async with cluster.running_agent(is_stopping=True):
+            after = await cluster.wait("p", is_ready)
+            assert after.status.container_statuses == before.status.container_statuses
+            # No transition: it was ready all the time.
+            assert after.status.conditions == before.status.conditions
+            assert marked_processes(after.status.container_statuses[0].container_id) == pids
+
+    async def test_a_new_agent_learns_how_a_process_ended_meanwhile(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            cluster.api.put(pod_of("p", shell("while ! [ -e go ]; do sleep 0.01; done; exit 5"), restartPolicy="Never"))
+            pod = await cluster.wait("p", is_ready)
+        (cluster.directory / "pods" / pod.uid / ".work" / "main" / "go").touch()
+        await until_now((cluster.directory / "pods" / pod.uid / "main" / "0.exit").exists)
+        async with cluster.running_agent():
+            pod = await cluster.wait("p", phase("Failed"))
+            assert pod.status.container_statuses[0].state.terminated is not None
+            assert pod.status.container_statuses[0].state.terminated.exit_code == 5
+
+    async def test_a_new_agent_buries_what_has_no_object_any_more(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            cluster.api.put(pod_of("p", shell("sleep 100")))
+            pod = await cluster.wait("p", is_ready)
+        cluster.api.remove(pod)
+        async with cluster.running_agent():
+            await until_now(lambda: marked_processes(pod.status.container_statuses[0].container_id) == [])
+            await until_now(lambda: not (cluster.directory / "pods" / pod.uid).exists())
+
+    @pytest.mark.parametrize("policy", ["Always", "Never"])
+    async def test_after_a_stop_the_same_pods_run_again(self, cluster: Cluster, policy: str) -> None:
+        async with cluster.running_agent(is_stopping=True):
+            cluster.api.put(pod_of("p", shell("sleep 100"), restartPolicy=policy))
+            before = await cluster.wait("p", is_ready)
+        stopped = cluster.get("p")
+        assert stopped is not None
+        assert not stopped.is_ready
+        assert marked_processes(before.status.container_statuses[0].container_id) == []
+        (node,) = cluster.api.all(Node)
+        ready = find_condition(node.status.conditions, "Ready")
+        assert ready is not None
+        assert not ready.is_true
+        async with cluster.running_agent(is_stopping=True):
+            after = await cluster.wait("p", is_ready)
+            assert after.uid == before.uid
+            assert after.status.pod_ip == before.status.pod_ip
+            assert restarts(after) == 1
+
+
+class TestApiTrouble:
+    async def test_processes_end_and_statuses_follow_when_the_api_is_back(self, cluster: Cluster) -> None:
+        async with cluster.running_agent():
+            cluster.api.put(pod_of("p", shell("while ! [ -e go ]; do sleep 0.01; done; exit 0"), restartPolicy="Never"))
+            pod = await cluster.wait("p", is_ready)
+            cluster.api.fail_next("patch", Unreachable("connection refused"), Unreachable("connection refused"))
+            (cluster.directory / "pods" / pod.uid / ".work" / "main" / "go").touch()
+            await cluster.wait("p", phase("Succeeded"))
+
+    async def test_a_status_written_by_another_is_not_overwritten(self, cluster: Cluster) -> None:
+        async with cluster.running_agent(is_stopping=True):
+            made = cluster.api.put(pod_of("p", shell("sleep 100")))
+            cluster.api.change(made, {"metadata": {"labels": {"new": "yes"}}})
+            pod = await cluster.wait("p", is_ready)
+            assert pod.metadata.labels["new"] == "yes"
+
+
+class TestLogs:
+    async def test_whole_tail_and_limit(self, cluster: Cluster) -> None:
+        async with cluster.running_agent() as agent:
+            cluster.api.put(pod_of("p", shell("for i in 1 2 3; do echo $i; done"), restartPolicy="Never"))
+            await cluster.wait("p", phase("Succeeded"))
+            assert await read_log(agent.logs.read("default", "p", "main")) == "1\n2\n3\n"
+            assert await read_log(agent.logs.read("default", "p", "main", tail_lines=2)) == "2\n3\n"
+            assert await read_log(agent.logs.read("default", "p", "main", tail_lines=0)) == ""
+            assert await read_log(agent.logs.read("default", "p", "main", tail_lines=9)) == "1\n2\n3\n"
+            assert await read_log(agent.logs.read("default", "p", "main", limit_bytes=3)) == "1\n2"
+
+    async def test_follow_ends_with_the_container(self, cluster: Cluster) -> None:
+        async with cluster.running_agent() as agent:
+            script = "echo one; while ! [ -e go ]; do sleep 0.01; done; echo two"
+            cluster.api.put(pod_of("p", shell(script), restartPolicy="Never"))
+            pod = await cluster.wait("p", is_ready)
+            chunks = agent.logs.read("default", "p", "main", follow=True)
+            assert await anext(chunks) == b"one\n"
+            (cluster.directory / "pods" / pod.uid / ".work" / "main" / "go").touch()
+            assert await read_log(chunks) == "two\n"
+
+    async def test_previous(self, cluster: Cluster) -> None:
+        async with cluster.running_agent(is_stopping=True) as agent:
+            script = "if [ -e again ]; then echo second; sleep 100; fi; echo first; touch again; exit 1"
+            cluster.api.put(pod_of("p", shell(script)))
+            await cluster.wait("p", lambda p: is_ready(p) and restarts(p) == 1)
+            assert await read_log(agent.logs.read("default", "p", "main", previous=True)) == "first\n"
+
+    async def test_what_cannot_be_read_says_why(self, cluster: Cluster) -> None:
+        async with cluster.running_agent() as agent:
+            cluster.api.put(pod_of("p", make_container(image="nginx")))
+            await cluster.wait("p", waiting("ErrImagePull"))
+            with pytest.raises(BadRequest, match="waiting to start"):
+                await read_log(agent.logs.read("default", "p", "main"))
+            with pytest.raises(BadRequest, match="does not record when"):
+                await read_log(agent.logs.read("default", "p", "main", timestamps=True))
