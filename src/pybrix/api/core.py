@@ -38,8 +38,17 @@ class NodeStatus(Wire):
     node_info: dict[str, str] = {}
 
 
+class Taint(Value, frozen=True):
+    """Keeps pods off a node that do not tolerate it; `effect` is NoSchedule, PreferNoSchedule or NoExecute."""
+
+    key: str
+    effect: str
+    value: str = ""
+
+
 class NodeSpec(Wire):
     unschedulable: bool = False
+    taints: list[Taint] = []
     pod_cidr: str = msgspec.field(default="", name="podCIDR")
 
 
@@ -210,8 +219,18 @@ class Volume(Value, frozen=True):
     persistent_volume_claim: dict[str, Any] | None = None
 
 
+class Toleration(Value, frozen=True):
+    """Lets a pod on a tainted node. An empty key or effect means any; `operator` is Equal or Exists."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+    toleration_seconds: int | None = None
+
+
 class PodSpec(Wire):
-    """What a pod runs and where."""
+    """What a pod runs and where. `affinity` stays a dict."""
 
     containers: list[Container] = []
     init_containers: list[Container] = []
@@ -220,6 +239,9 @@ class PodSpec(Wire):
     termination_grace_period_seconds: int = 30
     node_name: str = ""
     node_selector: dict[str, str] = {}
+    affinity: dict[str, Any] | None = None
+    tolerations: list[Toleration] = []
+    scheduler_name: str = ""
     service_account_name: str = ""
     hostname: str = ""
     subdomain: str = ""
