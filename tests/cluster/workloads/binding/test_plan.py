@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pybrix.api.core import Node, Pod
+from pybrix.api.core import Node, Pod, Taint, Toleration
 from pybrix.cluster.workloads.binding.plan import Bind, Refuse, plan
 from pybrix.cluster.workloads.binding.state import observe, pod_requests
 from tests.support.workloads import at, make_pod
@@ -111,6 +113,59 @@ def test_requests_of_containers_add_up_and_init_containers_count_by_the_largest(
         }
     )
     assert pod_requests(pod) == {"cpu": 3, "pods": 1}
+
+
+@pytest.mark.parametrize(
+    ("tolerations", "want"),
+    [
+        pytest.param([], "0/1 nodes are available: 1 node(s) had untolerated taint {gpu: yes}.", id="none"),
+        pytest.param([{"key": "gpu", "value": "yes", "effect": "NoSchedule"}], "n1", id="the very taint"),
+        pytest.param([{"key": "gpu", "operator": "Exists"}], "n1", id="any value and effect"),
+        pytest.param([{"operator": "Exists"}], "n1", id="everything"),
+        pytest.param([{"key": "gpu", "value": "no"}], None, id="another value"),
+        pytest.param([{"key": "gpu", "operator": "Exists", "effect": "NoExecute"}], None, id="another effect"),
+    ],
+)
+def test_taints_and_tolerations(tolerations: list[dict[str, str]], want: str | None) -> None:
+    node = make_node()
+    node.spec.taints = [Taint(key="gpu", value="yes", effect="NoSchedule"), Taint(key="x", effect="PreferNoSchedule")]
+    pod = waiting()
+    pod.spec.tolerations = msgspec.convert(tolerations, list[Toleration])
+    got = placed([node], pod)["p"]
+    assert got == want if want is not None else got != "n1"
+
+
+@pytest.mark.parametrize(
+    ("expression", "want"),
+    [
+        pytest.param({"key": "zone", "operator": "In", "values": ["a", "b"]}, "n2", id="in"),
+        pytest.param({"key": "zone", "operator": "DoesNotExist"}, "n1", id="does not exist"),
+        pytest.param({"key": "gpus", "operator": "Gt", "values": ["3"]}, "n2", id="greater"),
+        pytest.param({"key": "gpus", "operator": "Lt", "values": ["4"]}, "n1", id="less"),
+        pytest.param({"key": "gpus", "operator": "Is", "values": ["4"]}, None, id="unknown operator"),
+    ],
+)
+def test_required_node_affinity(expression: dict[str, Any], want: str | None) -> None:
+    nodes = [make_node("n1", labels={"gpus": "2"}), make_node("n2", labels={"gpus": "4", "zone": "b"})]
+    pod = waiting()
+    terms = [{"matchExpressions": [expression]}, {}]
+    pod.spec.affinity = {
+        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    }
+    got = placed(nodes, pod)["p"]
+    assert got == want if want is not None else "didn't match" in got
+
+
+def test_what_this_cluster_cannot_keep_is_refused_and_not_passed_over() -> None:
+    pod = waiting()
+    pod.spec.affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}
+    assert placed([make_node()], pod)["p"].startswith("spec.affinity.podAntiAffinity.required")
+
+
+def test_a_pod_of_another_scheduler_is_left_to_it() -> None:
+    pod = waiting()
+    pod.spec.scheduler_name = "volcano"
+    assert placed([make_node()], pod) == {}
 
 
 @given(sizes=st.lists(st.integers(0, 5000), max_size=30), capacity=st.lists(st.integers(0, 8), max_size=5))

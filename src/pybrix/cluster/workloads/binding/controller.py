@@ -13,7 +13,7 @@ from pybrix.api.meta import Condition, find_condition, set_condition
 from pybrix.base.clock import Clock, format_rfc3339
 from pybrix.cluster.workloads.binding.plan import Bind, Refuse, plan
 from pybrix.cluster.workloads.binding.state import is_node_ready, is_waiting, observe
-from pybrix.kube.errors import Conflict, NotFound
+from pybrix.kube.errors import NotFound, StatusError
 from pybrix.runtime.actions import Action, Emit, PatchStatus
 from pybrix.runtime.controller import Controller, Result, Watches
 from pybrix.runtime.manager import Manager
@@ -53,7 +53,7 @@ class BindingReconciler:
         seen = observe(self._nodes.list(), self._pods.list(), self._assumed)
         if not seen.waiting:
             return None
-        conflict: Conflict | None = None
+        failed: StatusError | None = None
         for placement in plan(seen):
             try:
                 match placement:
@@ -63,10 +63,12 @@ class BindingReconciler:
                         await self._applier.apply(self._refusal(placement), controller="binding")
             except NotFound:
                 _log.info("pod went before it was placed", key=str(placement.pod.key))
-            except Conflict as err:
-                conflict = err
-        if conflict is not None:
-            raise conflict
+            except StatusError as err:
+                # One pod that the server refuses must not keep the others waiting.
+                _log.info("pod not placed", key=str(placement.pod.key), error=str(err))
+                failed = failed or err
+        if failed is not None:
+            raise failed
         return None
 
     async def _bind(self, placement: Bind) -> None:
@@ -110,12 +112,20 @@ def is_room_changed(old: Node, new: Node) -> bool:
 
 
 def _wants(pod: Pod) -> tuple[object, ...]:
-    return pod.spec.node_selector, [c.resources for c in pod.spec.containers]
+    return pod.spec.node_selector, pod.spec.tolerations, [c.resources for c in pod.spec.containers]
 
 
 def _offer(node: Node) -> tuple[object, ...]:
     status = node.status
-    return is_node_ready(node), node.spec.unschedulable, node.metadata.labels, status.allocatable, status.capacity
+    taints = node.spec.taints
+    return (
+        is_node_ready(node),
+        node.spec.unschedulable,
+        taints,
+        node.metadata.labels,
+        status.allocatable,
+        status.capacity,
+    )
 
 
 def _cluster(_obj: Pod | Node) -> Iterable[ObjectKey]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from pybrix.api.core import Node, Pod
+from pybrix.cluster.workloads.binding.constraints import obstacle, unsupported
 from pybrix.cluster.workloads.binding.state import (
     PODS,
     Amounts,
     Observed,
-    is_node_ready,
     node_room,
     pod_requests,
 )
@@ -53,6 +53,9 @@ def plan(seen: Observed) -> tuple[Placement, ...]:
     for pod in seen.waiting:
         if pod.uid in seen.assumed:
             continue
+        if why := unsupported(pod):
+            placements.append(Refuse(pod, why))
+            continue
         requests = pod_requests(pod)
         reasons: Counter[str] = Counter()
         fitting: list[Node] = []
@@ -80,13 +83,8 @@ def _take(room: dict[str, dict[str, Decimal]], crowd: Counter[str], node: str, p
 
 def _problems(pod: Pod, requests: Amounts, node: Node, room: Amounts) -> list[str]:
     """Return why a node cannot have a pod, in upstream's words; several lacks of room are told together."""
-    if node.spec.unschedulable:
-        return ["node(s) were unschedulable"]
-    if not is_node_ready(node):
-        return ["node(s) were not ready"]
-    labels = node.metadata.labels
-    if any(labels.get(k) != v for k, v in pod.spec.node_selector.items()):
-        return ["node(s) didn't match Pod's node affinity/selector"]
+    if why := obstacle(pod, node):
+        return [why]
     limited = node_room(node)
     lacking = []
     for name, amount in requests.items():

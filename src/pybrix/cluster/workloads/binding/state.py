@@ -13,6 +13,8 @@ from pybrix.base.quantity import parse_quantity
 
 PODS = "pods"
 """Resource of which every pod takes one."""
+SCHEDULER = "default-scheduler"
+"""Pods that name another scheduler wait for that one."""
 
 Amounts = Mapping[str, Decimal]
 
@@ -39,14 +41,16 @@ def observe(nodes: Iterable[Node], pods: Iterable[Pod], assumed: Mapping[Uid, st
             continue
         if pod.spec.node_name:
             bound.append(pod)
-        elif not pod.metadata.is_terminating:
+        elif is_waiting(pod):
             waiting.append(pod)
     waiting.sort(key=lambda p: (p.metadata.creation_timestamp or "", p.metadata.namespace, p.metadata.name))
     return Observed(tuple(sorted(nodes, key=lambda n: n.metadata.name)), tuple(bound), tuple(waiting), dict(assumed))
 
 
 def is_waiting(pod: Pod) -> bool:
-    return not (pod.spec.node_name or pod.is_finished or pod.metadata.is_terminating)
+    """Say whether a pod is to be placed here."""
+    is_ours = pod.spec.scheduler_name in ("", SCHEDULER)
+    return is_ours and not (pod.spec.node_name or pod.is_finished or pod.metadata.is_terminating)
 
 
 def is_node_ready(node: Node) -> bool:

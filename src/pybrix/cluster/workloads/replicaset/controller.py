@@ -91,10 +91,12 @@ class ReplicaSetReconciler:
 
     def _observe(self, replica_set: ReplicaSet) -> Observed:
         pods = held_or_orphaned(self._pods, replica_set)
+        # They count only when some pods have to go.
+        related = self._related(replica_set) if len(pods) > (replica_set.spec.replicas or 0) else []
         return observe(
             replica_set,
             pods,
-            self._related(replica_set),
+            related,
             is_settled=self._expectations.is_settled(replica_set.uid),
             is_namespace_ending=is_ending(self._namespaces, replica_set.metadata.namespace),
         )
