@@ -1,0 +1,203 @@
+"""Sets of fields as `metadata.managedFields` stores them (FieldsV1), and what server-side apply does with them. Pure.
+
+A set is a tree of dicts: `f:name` a field, `k:{...}` an item of a keyed list, `v:value` an item of a set, `.` the value
+itself where it has parts as well. An empty dict is a leaf.
+https://kubernetes.io/docs/reference/using-api/server-side-apply/
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pybrix.cluster.apiserver.schema.shape import ANY, Field, Form, ListType, Shape
+
+FieldSet = dict[str, Any]
+_SELF = "."
+
+
+def child_field(shape: Shape, name: str) -> Field:
+    """Return the description of a part; what is not described merges field by field, lists as a whole."""
+    if shape.form is Form.STRUCT:
+        return shape.fields.get(name) or Field(name, ANY)
+    if shape.form is Form.MAP and shape.item is not None:
+        return Field(name, shape.item)
+    return Field(name, ANY)
+
+
+def _is_granular(value: Any, described: Field) -> bool:
+    if isinstance(value, dict):
+        return bool(value) and not described.is_atomic
+    return isinstance(value, list) and bool(value) and described.list_type is not ListType.ATOMIC
+
+
+def item_key(item: Any, described: Field) -> str:
+    """Return how an item of a keyed list or a set is named in a field set."""
+    if described.list_type is ListType.SET or not isinstance(item, dict):
+        return "v:" + json.dumps(item, separators=(",", ":"))
+    # An absent protocol means TCP in every keyed list that has one.
+    keys = {k: item.get(k, "TCP" if k == "protocol" else "") for k in described.keys}
+    return "k:" + json.dumps(keys, separators=(",", ":"))
+
+
+def parts(value: Any, described: Field) -> Iterator[tuple[str, Any, Field]]:
+    """Yield the parts of a value that merges part by part: their name in a set, value and description."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield f"f:{name}", part, child_field(described.shape, name)
+    else:
+        item_shape = described.shape.item or ANY
+        for item in value:
+            yield item_key(item, described), item, Field("", item_shape)
+
+
+def fields_of(value: Any, described: Field) -> FieldSet:
+    """Return the set of all fields of a value."""
+    if not _is_granular(value, described):
+        return {}
+    found: FieldSet = {}
+    for name, part, below in parts(value, described):
+        inner = fields_of(part, below)
+        # An item of a list is a thing of its own: it stays when its last field goes.
+        found[name] = {_SELF: {}, **inner} if name.startswith("k:") else inner
+    return found
+
+
+def changed_fields(old: Any, new: Any, described: Field) -> tuple[FieldSet, FieldSet]:
+    """Return (added or changed, removed) fields between two values that differ."""
+    if not (_is_granular(old, described) and _is_granular(new, described) and type(old) is type(new)):
+        gone = fields_of(old, described) if _is_granular(old, described) else {}
+        return fields_of(new, described), gone
+    before = {name: part for name, part, _ in parts(old, described)}
+    changed: FieldSet = {}
+    removed: FieldSet = {}
+    seen = set()
+    for name, part, below in parts(new, described):
+        seen.add(name)
+        if name not in before:
+            inner = fields_of(part, below)
+            changed[name] = {_SELF: {}, **inner} if name.startswith("k:") else inner
+        elif before[name] != part:
+            more, less = changed_fields(before[name], part, below)
+            if more or not less:
+                changed[name] = more
+            if less:
+                removed[name] = less
+    for name, part, below in parts(old, described):
+        if name not in seen:
+            inner = fields_of(part, below)
+            removed[name] = {_SELF: {}, **inner} if name.startswith("k:") else inner
+    return changed, removed
+
+
+def union(left: FieldSet, right: FieldSet) -> FieldSet:
+    merged = dict(left)
+    for name, inner in right.items():
+        merged[name] = union(merged[name], inner) if name in merged else inner
+    return merged
+
+
+def difference(left: FieldSet, right: FieldSet) -> FieldSet:
+    """Return what of `left` is not in `right`; a leaf of `right` covers everything below it."""
+    kept: FieldSet = {}
+    for name, inner in left.items():
+        if name not in right:
+            kept[name] = inner
+        elif inner and right[name]:
+            below = difference(inner, right[name])
+            if below:
+                kept[name] = below
+    return kept
+
+
+def intersection(left: FieldSet, right: FieldSet) -> FieldSet:
+    """Return what is in both; a leaf of one covers everything below it in the other."""
+    both: FieldSet = {}
+    for name, inner in left.items():
+        if name in right:
+            if not inner or not right[name]:
+                both[name] = inner or right[name]
+            else:
+                below = intersection(inner, right[name])
+                if below:
+                    both[name] = below
+    return both
+
+
+def leaves(fields: FieldSet, path: str = "") -> Iterator[str]:
+    """Yield readable paths of the leaves: `.spec.containers[name="web"].image`."""
+    for name, inner in fields.items():
+        if name == _SELF:
+            if len(fields) == 1:
+                yield path
+            continue
+        here = path + _readable(name)
+        if inner:
+            yield from leaves(inner, here)
+        else:
+            yield here
+
+
+def _readable(name: str) -> str:
+    kind, _, text = name.partition(":")
+    if kind == "f":
+        return f".{text}"
+    if kind == "k":
+        pairs = json.loads(text)
+        return "[" + ",".join(f"{k}={json.dumps(v)}" for k, v in pairs.items()) + "]"
+    return f"[={text}]"
+
+
+def merge_applied(live: Any, applied: Any, described: Field) -> Any:
+    """Return the live value with an applied configuration merged in."""
+    if not (_is_granular(applied, described) and type(live) is type(applied)) and not (
+        isinstance(applied, dict) and isinstance(live, dict) and not described.is_atomic
+    ):
+        return applied
+    if isinstance(applied, dict):
+        merged = dict(live)
+        for name, part in applied.items():
+            below = child_field(described.shape, name)
+            merged[name] = merge_applied(live[name], part, below) if name in live else part
+        return merged
+    items = list(live)
+    places = {item_key(item, described): index for index, item in enumerate(items)}
+    item_field = Field("", described.shape.item or ANY)
+    for item in applied:
+        name = item_key(item, described)
+        if name in places:
+            items[places[name]] = merge_applied(items[places[name]], item, item_field)
+        else:
+            items.append(item)
+    return items
+
+
+def remove_fields(value: Any, doomed: FieldSet, described: Field) -> Any:
+    """Return the value without the fields of a set; containers that become empty go with them."""
+    if isinstance(value, dict):
+        kept: dict[str, Any] = {}
+        for name, part, below in parts(value, described):
+            inner = doomed.get(name)
+            if inner is None:
+                kept[name[2:]] = part
+            elif inner and isinstance(part, dict | list):
+                smaller = remove_fields(part, inner, below)
+                if smaller:
+                    kept[name[2:]] = smaller
+        return kept
+    items = []
+    for name, item, below in parts(value, described):
+        inner = doomed.get(name)
+        if inner is None:
+            items.append(item)
+        elif inner and _SELF not in inner:
+            items.append(remove_fields(item, inner, below))
+    return items
+
+
+def parse_fields(value: Any, depth: int = 0) -> FieldSet:
+    """Return a stored set, dropping what is no set."""
+    if not isinstance(value, dict) or depth > 100:
+        return {}
+    return {name: parse_fields(inner, depth + 1) for name, inner in value.items()}
