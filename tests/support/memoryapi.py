@@ -11,7 +11,7 @@ from pybrix.api.identity import ObjectKey, Uid
 from pybrix.api.meta import Object
 from pybrix.api.selectors import parse_field_selector, parse_label_selector
 from pybrix.base.clock import format_rfc3339
-from pybrix.kube.errors import AlreadyExists, Conflict, Gone, KubeError, NotFound, Unreachable
+from pybrix.kube.errors import AlreadyExists, Conflict, Gone, KubeError, NotFound, StatusError, Unreachable
 from pybrix.kube.interface import EventType, ObjectList, PatchType, WatchEvent
 from pybrix.kube.patch import apply_merge_patch
 from tests.support.clocks import LoopClock
@@ -117,8 +117,10 @@ class MemoryApi:
     ) -> AsyncIterator[WatchEvent[T]]:
         await self._enter("watch", cls)
         since = int(resource_version)
-        if not self._oldest <= since <= self.revision:
-            raise Gone(410, "Expired", f"resource version {since} is not here")
+        if since < self._oldest:
+            raise Gone(410, "Expired", f"too old resource version: {since} ({self._oldest})")
+        if since > self.revision:
+            raise StatusError(504, "Timeout", f"Too large resource version: {since}, current: {self.revision}")
         queue: asyncio.Queue[_Change | BaseException | None] = asyncio.Queue()
         for change in self._history:
             queue.put_nowait(change)
