@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import sys
-from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import click
 import msgspec
-import structlog
-import uvloop
 import yaml
 
 from pybrix.api.config import GatewayConfiguration
-from pybrix.base.errors import PybrixError, UsageError
+from pybrix.base.errors import UsageError
+from pybrix.cli.service import run_service
 from pybrix.envoy.binary import find_envoy
 from pybrix.envoy.bootstrap import render_bootstrap
 from pybrix.envoy.paths import EnvoyPaths
@@ -40,18 +36,20 @@ _ASK_TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 def serve_brain(config: GatewayConfiguration, kubeconfig: Path | None, gateway_dir: Path, run_dir: Path) -> None:
     """Run the brain until a signal."""
-    _run(_brain(config, kubeconfig, gateway_dir, run_dir))
+    run_service(lambda stop: _brain(config, kubeconfig, gateway_dir, run_dir, stop))
 
 
 def serve_envoy(config: GatewayConfiguration, gateway_dir: Path, run_dir: Path, envoy_path: Path | None) -> None:
     """Run Envoy until a signal, then drain it."""
-    _run(_envoy(config, EnvoyPaths(run_dir, gateway_dir), envoy_path))
+    run_service(lambda stop: _envoy(config, EnvoyPaths(run_dir, gateway_dir), envoy_path, stop))
 
 
-async def _brain(config: GatewayConfiguration, kubeconfig: Path | None, gateway_dir: Path, run_dir: Path) -> None:
+async def _brain(
+    config: GatewayConfiguration, kubeconfig: Path | None, gateway_dir: Path, run_dir: Path, stop: asyncio.Event
+) -> None:
     client = HttpClient(_access(kubeconfig))
     try:
-        await run_brain(config, client=client, data_dir=gateway_dir, run_dir=run_dir, stop=_stop_on_signals())
+        await run_brain(config, client=client, data_dir=gateway_dir, run_dir=run_dir, stop=stop)
     finally:
         await client.aclose()
 
@@ -66,8 +64,7 @@ def _access(kubeconfig: Path | None) -> ClusterAccess:
     return load_kubeconfig(Path.home() / ".kube" / "config")
 
 
-async def _envoy(config: GatewayConfiguration, paths: EnvoyPaths, envoy_path: Path | None) -> None:
-    stop = _stop_on_signals()
+async def _envoy(config: GatewayConfiguration, paths: EnvoyPaths, envoy_path: Path | None, stop: asyncio.Event) -> None:
     process = await EnvoyProcess.start(config, paths, binary=find_envoy(envoy_path))
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -153,42 +150,3 @@ def load_config(config_file: Path | None, **overrides: Any) -> GatewayConfigurat
         except (OSError, UnicodeDecodeError) as err:
             raise UsageError(f"configuration: {err}") from err
     return parse_configuration(text, source, build_strategies(), overrides)
-
-
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
-
-
-def _run(main: Coroutine[Any, Any, None]) -> None:
-    """Run on uvloop, logging to standard error; an error for people is raised as itself, not in a group."""
-    # Tracebacks without locals: those hold prompts and keys of clients.
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-    )
-    try:
-        uvloop.run(main)
-    except BaseExceptionGroup as group:
-        for error in _leaves(group):
-            if isinstance(error, (PybrixError, OSError)):
-                raise UsageError(str(error)) from error
-        raise
-    except OSError as err:
-        raise UsageError(str(err)) from err
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
