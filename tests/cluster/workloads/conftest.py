@@ -11,7 +11,12 @@ import structlog
 @pytest.fixture(autouse=True)
 def _plain_logs() -> Iterator[None]:
     """Print tracebacks plainly: drawing them with all variables takes longer than the tests."""
-    processors = [structlog.processors.add_log_level, structlog.processors.format_exc_info]
-    structlog.configure(processors=[*processors, structlog.processors.KeyValueRenderer(["event"])])
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ]
+    )
     yield
     structlog.reset_defaults()

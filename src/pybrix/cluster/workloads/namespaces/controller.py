@@ -53,7 +53,7 @@ class NamespaceDeletion:
         for item in decided.remove:
             self._remove(item)
         if decided.conditions is not None:
-            status = {"status": {"conditions": msgspec.to_builtins(decided.conditions)}}
+            status = {"status": {"conditions": msgspec.to_builtins(list(decided.conditions))}}
             self._objects.patch(NAMESPACES, stored.key, status, subresource="status")
         if decided.is_done:
             spec = {**stored.data.get("spec", {})}
