@@ -13,6 +13,8 @@ from pybrix.base.quantity import parse_int_or_percent, parse_quantity
         pytest.param("500m", Decimal("0.5"), id="milli is a thousandth"),
         pytest.param("2Gi", Decimal(2 * 2**30), id="Gi is binary"),
         pytest.param("4Ki", Decimal(4096), id="Ki has a capital K"),
+        pytest.param("3Ki", Decimal(3 * 2**10), id="Ki is binary, with a large K"),
+        pytest.param("3k", Decimal(3000), id="k is decimal, with a small k"),
         pytest.param("2G", Decimal(2 * 10**9), id="G is decimal"),
         pytest.param("1e3", Decimal(1000), id="exponent"),
         pytest.param("1E", Decimal(10**18), id="E alone is exa, not an exponent"),
@@ -27,7 +29,7 @@ def test_parses(text: str | int, want: Decimal) -> None:
 
 @pytest.mark.parametrize("text", ["", "Gi", "1 Gi", "1ki", "1K", "0x10", "1mi", "1e", "--1"])
 def test_refuses(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a quantity|unknown suffix"):
+    with pytest.raises(ValueError, match="is not a quantity"):
         parse_quantity(text)
 
 

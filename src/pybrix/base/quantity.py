@@ -23,7 +23,7 @@ _SUFFIXES = {
     "Pi": Decimal(2) ** 50,
     "Ei": Decimal(2) ** 60,
 }
-_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d{1,3})|([numkKMGTPE]i?|))")
+_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d{1,3})|([KMGTPE]i|[numkMGTPE]?))")
 
 
 def parse_quantity(text: str | int | float) -> Decimal:
@@ -40,8 +40,6 @@ def parse_quantity(text: str | int | float) -> Decimal:
     number, exponent, suffix = match.groups()
     if exponent is not None:
         return Decimal(number + exponent)
-    if suffix not in _SUFFIXES:
-        raise ValueError(f"{text!r} has the unknown suffix {suffix!r} (examples: 500m, 2Gi, 1e3)")
     return Decimal(number) * _SUFFIXES[suffix]
 
 
