@@ -146,10 +146,11 @@ class NodeAgent:
     async def stop_all(self, grace_s: float) -> None:
         """End the processes of all pods, their objects untouched: the next agent runs the same pods again.
 
-        Each gets its own grace, but no more than `grace_s`; then it is killed. `run` has to be running.
+        Each gets its own grace, but no more than `grace_s`; then it is killed. `run` has to be running; while it still
+        looks for processes of an earlier agent, this waits, so that those end too.
         """
-        if self._around is None:
-            return
+        await self._started.wait()
+        assert self._around is not None
         self._around.node_stop_grace_s = grace_s
         workers = list(self._workers.values())
         async with asyncio.TaskGroup() as group:
