@@ -18,7 +18,7 @@ import pytest
 from pybrix.api.core import ConfigMap, Lease, Node, Pod, Secret
 from pybrix.api.identity import ObjectKey
 from pybrix.api.meta import ObjectMeta, find_condition
-from pybrix.cluster.nodeagent.runner import marked_processes
+from pybrix.cluster.nodeagent.processes import marked_processes
 from pybrix.kube.errors import BadRequest, Unreachable
 from tests.support.agents import Cluster
 from tests.support.pods import make_container, make_pod

@@ -19,7 +19,7 @@ from pybrix.api.identity import ObjectKey
 from pybrix.base.clock import SystemClock
 from pybrix.cluster.nodeagent.agent import NodeAgent
 from pybrix.cluster.nodeagent.logs import NodeLogs
-from pybrix.cluster.nodeagent.runner import marked_processes
+from pybrix.cluster.nodeagent.processes import marked_processes
 from pybrix.kube.client import HttpClient
 from pybrix.kube.errors import NotFound
 from pybrix.kube.kubeconfig import load_kubeconfig

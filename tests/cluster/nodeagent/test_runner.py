@@ -16,7 +16,8 @@ import pytest
 from pybrix.api.identity import Uid
 from pybrix.base.clock import SystemClock
 from pybrix.cluster.nodeagent.preparation import Launchable
-from pybrix.cluster.nodeagent.runner import ContainerProcess, Identity, Runner, marked_processes, parse_stat
+from pybrix.cluster.nodeagent.processes import Identity, marked_processes, parse_stat
+from pybrix.cluster.nodeagent.runner import ContainerProcess, Runner
 from pybrix.cluster.nodeagent.seen import Exit
 from tests.support.waiting import until_now
 
@@ -255,6 +256,15 @@ class TestAdoption:
         await first.exit()
         got = await (await adopt(Runner(tmp_path, SystemClock()))).exit()
         assert (got.code, got.is_interrupted) == (143, True)
+
+    async def test_a_record_torn_by_a_power_cut_counts_for_nothing(self, tmp_path: Path) -> None:
+        runner = Runner(tmp_path, SystemClock())
+        for restart in range(2):
+            await start(runner, launch(tmp_path, "sh", "-c", "exit 6"), restart).exit()
+        (tmp_path / UID / "main" / "1.json").write_bytes(b"")
+        process, previous = await runner.adopt(UID, "main", lambda: None)
+        assert process is not None
+        assert (process.run.restart, previous) == (0, None)
 
     async def test_nothing_ran(self, tmp_path: Path) -> None:
         assert await Runner(tmp_path, SystemClock()).adopt(UID, "main", lambda: None) == (None, None)

@@ -20,7 +20,7 @@ from pybrix.cluster.images import local_programs
 from pybrix.cluster.nodeagent.addresses import AddressPool
 from pybrix.cluster.nodeagent.env import inherited_environment
 from pybrix.cluster.nodeagent.events import EventQueue
-from pybrix.cluster.nodeagent.logs import NodeLogs
+from pybrix.cluster.nodeagent.logs import NodeLogs, rotate_all
 from pybrix.cluster.nodeagent.namespaces import mount_namespace_command
 from pybrix.cluster.nodeagent.node import NodeRegistration, machine_capacity, machine_info, render_node
 from pybrix.cluster.nodeagent.preparation import Machine
@@ -126,6 +126,7 @@ class NodeAgent:
             )
             group.create_task(self._registration.run())
             group.create_task(self._events.run())
+            group.create_task(rotate_all(self._runner.directory))
             informers: tuple[Informer[ConfigMap] | Informer[Secret] | Informer[Pod], ...]
             informers = (self._configmaps, self._secrets, self._pods)
             for informer in informers:

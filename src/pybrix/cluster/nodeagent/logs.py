@@ -1,18 +1,62 @@
-"""Logs of containers: files that the programs write to, read from the end, and followed while they grow."""
+"""Logs of containers: files that the programs write to, read from the end, followed while they grow, and rotated.
+
+A program appends to `<restart>.log`. When that grows too large its content is moved to `<restart>.log.1`, as with
+`copytruncate` of logrotate(8): what is written during the copy's last moment is lost, the program notices nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+
+import structlog
 
 from pybrix.api.core import Pod
 from pybrix.api.identity import ObjectKey
 from pybrix.cluster.nodeagent.runner import Runner
 from pybrix.kube.errors import BadRequest, NotFound
 
+_log = structlog.get_logger(__name__)
+
 _CHUNK_BYTES = 64 * 1024
 _FOLLOW_INTERVAL_S = 0.1
+ROTATION_SIZE_BYTES = 10 * 1024 * 1024
+"""Size from which a log is rotated, as the kubelet's `containerLogMaxSize`; one rotated file is kept."""
+ROTATION_INTERVAL_S = 10.0
+
+
+def rotated_path(path: Path) -> Path:
+    """Return where the older part of a log is."""
+    return path.with_name(f"{path.name}.1")
+
+
+def rotate(path: Path, limit_bytes: int = ROTATION_SIZE_BYTES) -> bool:
+    """Move the content of a log that is too large to its rotated file; say whether that was done."""
+    try:
+        if path.stat().st_size <= limit_bytes:
+            return False
+    except FileNotFoundError:
+        return False
+    temporary = path.with_name(f"{path.name}.tmp")
+    shutil.copyfile(path, temporary)
+    os.truncate(path, 0)
+    os.replace(temporary, rotated_path(path))
+    return True
+
+
+async def rotate_all(directory: Path) -> None:
+    """Rotate the logs under the directory of pods, now and then, until cancelled."""
+    while True:
+        await asyncio.sleep(ROTATION_INTERVAL_S)
+        for path in directory.glob("*/*/*.log"):
+            try:
+                if await asyncio.to_thread(rotate, path):
+                    _log.info("log rotated", path=str(path))
+            except OSError as error:
+                _log.warning("log not rotated", path=str(path), error=str(error))
 
 
 def tail_offset(path: Path, lines: int) -> int:
@@ -92,8 +136,12 @@ async def _read(base: Path, *, follow: bool, tail_lines: int | None, limit_bytes
         if not base.parent.exists() or exit_path.exists():
             return
         await asyncio.sleep(0.01)
-    left = limit_bytes if limit_bytes is not None else None
+    left = limit_bytes
     with path.open("rb") as file:
+        for chunk in _older_part(path, tail_lines):
+            piece = chunk if left is None else chunk[:left]
+            left = None if left is None else left - len(piece)
+            yield piece
         file.seek(tail_offset(path, tail_lines) if tail_lines is not None else 0)
         while True:
             # Asked before reading, so that what was written until the end is still read.
@@ -105,3 +153,23 @@ async def _read(base: Path, *, follow: bool, tail_lines: int | None, limit_bytes
             if not follow or is_ended or left == 0:
                 return
             await asyncio.sleep(_FOLLOW_INTERVAL_S)
+            if os.fstat(file.fileno()).st_size < file.tell():
+                file.seek(0)  # rotated
+
+
+def _older_part(path: Path, tail_lines: int | None) -> Iterator[bytes]:
+    """Yield what of the rotated file is to be shown before the log itself."""
+    older = rotated_path(path)
+    if not older.exists():
+        return
+    start = 0
+    if tail_lines is not None:
+        with path.open("rb") as file:
+            missing = tail_lines - sum(1 for _ in file)
+        if missing <= 0:
+            return
+        start = tail_offset(older, missing)
+    with older.open("rb") as file:
+        file.seek(start)
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk

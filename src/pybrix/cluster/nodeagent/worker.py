@@ -22,7 +22,8 @@ from pybrix.cluster.nodeagent.health import HealthContext, RunHealth, run_handle
 from pybrix.cluster.nodeagent.plan import Action, BeginStop, DeletePod, Forget, Note, Signal, Start, plan
 from pybrix.cluster.nodeagent.preparation import Launchable, Machine, prepare
 from pybrix.cluster.nodeagent.probes import Prober, execute
-from pybrix.cluster.nodeagent.runner import MARKER, ContainerProcess, Runner
+from pybrix.cluster.nodeagent.processes import MARKER
+from pybrix.cluster.nodeagent.runner import ContainerProcess, Runner
 from pybrix.cluster.nodeagent.seen import Blocked, ContainerSeen, Observed, Run, Stop
 from pybrix.cluster.nodeagent.standing import Step, standings
 from pybrix.cluster.nodeagent.status import render_status

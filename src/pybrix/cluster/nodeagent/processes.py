@@ -1,0 +1,90 @@
+"""Processes of this machine: told apart from later ones of the same number, found by their container. From /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+MARKER = "PYBRIX_CONTAINER_ID"
+"""Variable by which a container's processes are found, also those that left its process group."""
+SUPERVISOR = "pybrix-run"
+"""Name of the shell that waits for a container; it carries the marker and is no process of the container."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A process that cannot be mistaken for a later one of the same number; `start_ticks` is since boot."""
+
+    pid: int
+    start_ticks: int
+
+    @property
+    def is_alive(self) -> bool:
+        stat = read_stat(self.pid)
+        return stat is not None and stat.start_ticks == self.start_ticks and not stat.is_zombie
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """`start_ticks` counts from boot; a zombie has ended and waits for its parent."""
+
+    start_ticks: int
+    is_zombie: bool
+
+
+def parse_stat(text: str) -> Stat:
+    """Parse `/proc/PID/stat`: the program's name may hold spaces and brackets. Source: proc(5)."""
+    fields = text[text.rindex(")") + 2 :].split()
+    return Stat(int(fields[19]), fields[0] in ("Z", "X"))
+
+
+def read_stat(pid: int) -> Stat | None:
+    """Return the state of a process; None when there is none."""
+    try:
+        return parse_stat(Path(f"/proc/{pid}/stat").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def marked_processes(container_id: str) -> list[int]:
+    """Return the numbers of the live processes that carry a container's marker, the waiting shell left out."""
+    mark = f"\0{MARKER}={container_id}\0".encode()
+    supervisor = f"\0{SUPERVISOR}\0".encode()
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            environment = Path(f"/proc/{name}/environ").read_bytes()
+            if mark not in b"\0" + environment:
+                continue
+            command = Path(f"/proc/{name}/cmdline").read_bytes()
+        except OSError:
+            continue  # gone, or another user's
+        if supervisor not in command:
+            found.append(int(name))
+    return found
+
+
+def sweep(container_id: str) -> None:
+    """Kill what a container left behind: a container ends with its first process."""
+    signal_all(marked_processes(container_id), signal.SIGKILL)
+
+
+def process_group(pid: int) -> int:
+    """Return the process group, 0 when there is no such process."""
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    """Signal each process that is still there and ours."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
