@@ -21,6 +21,7 @@ from pybrix.cluster.workloads.lookups import (
     namespace_values,
 )
 from pybrix.cluster.workloads.owners import confirm_owner
+from pybrix.cluster.workloads.ownwrites import OwnWrites
 from pybrix.kube.errors import AlreadyExists, Conflict, NotFound, StatusError
 from pybrix.runtime.actions import Action, Create, Emit, Patch, PatchStatus, Plan
 from pybrix.runtime.controller import Controller, For, Owns, Result, Watches
@@ -43,6 +44,7 @@ class DeploymentReconciler:
         self._namespaces = manager.informer(Namespace)
         # Names are fixed, so nothing is made twice; but a pass on a lagging cache would tell of it twice.
         self._expectations = manager.expectations(ReplicaSet)
+        self._writes = OwnWrites(manager.client, self._deployments)
         self._deployments.add_index(BY_NAMESPACE, namespace_values)
         self._sets.add_index(BY_HOLDER, holder_values)
         self._pods.add_index(BY_HOLDER, holder_values)
@@ -67,7 +69,7 @@ class DeploymentReconciler:
             return None
         if why := problem(deployment):
             return _complain(deployment, why)
-        if not self._expectations.is_settled(deployment.uid):
+        if not (self._expectations.is_settled(deployment.uid) and self._writes.is_visible(deployment.uid)):
             return Result(LAG_S)
         seen = self._observe(deployment)
         if seen.claims.adopted:
@@ -78,10 +80,11 @@ class DeploymentReconciler:
         outcome, error = await self._apply([a for a in actions if a not in notes])
         status, again_s = next_status(seen, outcome, self._clock.now())
         difference = status_difference(deployment.status, status)
-        version = deployment.metadata.resource_version
+        written = deployment
+        for note in notes if error is None else ():
+            written = await self._writes.patch(written, note.patch, note.why)
         why = f"{status.updated_replicas} updated, {status.available_replicas} available of {status.replicas} pods"
-        told = PatchStatus(Deployment, key, difference, why, resource_version=version)
-        await self._applier.apply([*(notes if error is None else []), told], controller="deployment")
+        await self._writes.patch_status(written, difference, why)
         if error is not None:
             raise error
         return Result(again_s)

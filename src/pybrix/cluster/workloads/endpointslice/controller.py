@@ -14,22 +14,30 @@ from pybrix.cluster.workloads.lookups import (
     labelled,
     namespace_values,
 )
-from pybrix.runtime.actions import Plan
-from pybrix.runtime.controller import Controller, For, Watches
+from pybrix.cluster.workloads.ownwrites import OwnWrites
+from pybrix.runtime.actions import Create, Delete, Patch
+from pybrix.runtime.controller import Controller, For, Result, Watches
 from pybrix.runtime.manager import Manager
 
 ZONE = "topology.kubernetes.io/zone"
 
 
+LAG_S = 5.0
+"""When to look again if the cache does not catch up with our own writes."""
+
+
 class EndpointSliceReconciler:
-    """Observe from shared caches and plan; the runtime carries it out."""
+    """Observe from shared caches, plan, and carry it out."""
 
     def __init__(self, manager: Manager) -> None:
+        self._applier = manager.applier
         self._services = manager.informer(Service)
         self._pods = manager.informer(Pod)
         self._slices = manager.informer(EndpointSlice)
         self._nodes = manager.informer(Node)
         self._namespaces = manager.informer(Namespace)
+        self._expectations = manager.expectations(EndpointSlice)
+        self._writes = OwnWrites(manager.client, self._slices)
         self._services.add_index(BY_NAMESPACE, namespace_values)
         self._slices.add_index(BY_NAMESPACE, namespace_values)
         self._pods.add_index(BY_LABEL, label_values)
@@ -48,20 +56,30 @@ class EndpointSliceReconciler:
             concurrency=2,
         )
 
-    async def reconcile(self, key: ObjectKey) -> Plan | None:
+    async def reconcile(self, key: ObjectKey) -> Result | None:
         service = self._services.get(key)
         if service is None or not is_worked_on(service) or is_ending(self._namespaces, key.namespace):
             return None
-        slices = self._slices.by_index(BY_NAMESPACE, key.namespace)
-        return plan(
+        every = self._slices.by_index(BY_NAMESPACE, key.namespace)
+        slices = {s.key: s for s in every if is_kept_here(s) and service_of(s) == key.name}
+        is_visible = all(self._writes.is_visible(s.uid) for s in slices.values())
+        if not (is_visible and self._expectations.is_settled(service.uid)):
+            return Result(LAG_S)
+        actions = plan(
             Observed(
                 service,
                 pods=tuple(labelled(self._pods, key.namespace, service.spec.selector)),
-                slices=tuple(s for s in slices if is_kept_here(s) and service_of(s) == key.name),
-                taken=frozenset(s.metadata.name for s in slices),
+                slices=tuple(slices.values()),
+                taken=frozenset(s.metadata.name for s in every),
                 zones={n.metadata.name: zone for n in self._nodes.list() if (zone := _zone(n))},
             )
-        )
+        ).actions
+        await self._applier.apply([a for a in actions if isinstance(a, Create)], controller="endpointslice")
+        for action in actions:
+            if isinstance(action, Patch):
+                await self._writes.patch(slices[action.key], action.patch, action.why)
+        await self._applier.apply([a for a in actions if isinstance(a, Delete)], controller="endpointslice")
+        return None
 
     def _who_selects(self, pod: Pod) -> list[ObjectKey]:
         labels = pod.metadata.labels.items()

@@ -22,11 +22,12 @@ from pybrix.cluster.workloads.lookups import (
     namespace_values,
 )
 from pybrix.cluster.workloads.owners import confirm_owner
+from pybrix.cluster.workloads.ownwrites import OwnWrites
 from pybrix.cluster.workloads.replicaset.plan import name_pod, plan, slow_start_batches
 from pybrix.cluster.workloads.replicaset.state import Observed, observe
 from pybrix.cluster.workloads.replicaset.status import Failure, next_status
 from pybrix.kube.errors import Conflict, StatusError
-from pybrix.runtime.actions import Action, Create, Delete, Emit, Patch, PatchStatus
+from pybrix.runtime.actions import Action, Create, Delete, Emit, Patch
 from pybrix.runtime.controller import Controller, For, Owns, Result, Watches
 from pybrix.runtime.errors import TerminalError
 from pybrix.runtime.manager import Manager
@@ -47,6 +48,7 @@ class ReplicaSetReconciler:
         self._pods = manager.informer(Pod)
         self._namespaces = manager.informer(Namespace)
         self._expectations = manager.expectations(Pod)
+        self._writes = OwnWrites(manager.client, self._sets)
         self._sets.add_index(BY_HOLDER, holder_values)
         self._sets.add_index(BY_NAMESPACE, namespace_values)
         self._pods.add_index(BY_HOLDER, holder_values)
@@ -64,6 +66,8 @@ class ReplicaSetReconciler:
         replica_set = self._sets.get(key)
         if replica_set is None:
             return None
+        if not self._writes.is_visible(replica_set.uid):
+            return Result(LAG_S)
         if problem := selector_problem(replica_set.spec.selector):
             raise TerminalError(problem)
         seen = self._observe(replica_set)
@@ -80,9 +84,9 @@ class ReplicaSetReconciler:
             failure, error = Failure("FailedCreate" if is_creation else "FailedDelete", str(err)), err
         status, again_s = next_status(seen, failure, self._clock.now())
         difference = status_difference(replica_set.status, status)
-        version = replica_set.metadata.resource_version
-        why = f"{status.ready_replicas or 0} of {seen.replicas} pods are ready"
-        await self._applier.apply((PatchStatus(ReplicaSet, key, difference, why, resource_version=version),))
+        await self._writes.patch_status(
+            replica_set, difference, f"{status.ready_replicas} of {seen.replicas} pods ready"
+        )
         if error is not None:
             raise error
         if not seen.is_settled:
