@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 
 import aiohttp
@@ -151,7 +152,7 @@ async def test_a_body_over_the_limit_is_413(installation: Installation) -> None:
     body = b'{"model": "simulated", "pad": "' + b"x" * (33 * 1024 * 1024) + b'"}'
     async with (
         aiohttp.ClientSession() as session,
-        session.post(f"{installation.gateway_url}/v1/chat/completions", data=body) as response,
+        session.post(f"{installation.gateway_url}/v1/chat/completions", data=BytesIO(body)) as response,
     ):
         answer = msgspec.json.decode(await response.read())
     assert response.status == 413
@@ -193,7 +194,9 @@ async def test_quickstart_looks_as_on_a_real_cluster(installation: Installation)
     (endpoints,) = [row for name, row in rows.items() if name.startswith("endpointslice.discovery.k8s.io/tiny-chat-")]
     assert endpoints[1:3] == ["IPv4", "8000"]
     assert set(endpoints[3].split(",")) == addresses
-    described = await installation.kubectl("describe", "pod", "-l", "model.aibrix.ai/name=tiny-chat")
+    # kubectl shows events only when it describes a single object.
+    name = next(name for name in rows if name.startswith("pod/tiny-chat-"))
+    described = await installation.kubectl("describe", name)
     assert "Started container engine" in described
     assert (await installation.ask("tiny-chat"))[0] == 200
     logs = await installation.kubectl("logs", "deployment/tiny-chat")
@@ -226,7 +229,7 @@ async def test_a_model_without_ready_endpoints_is_503(installation: Installation
 
 async def test_stop_and_start_again(installation: Installation) -> None:
     await installation.kubectl("create", "configmap", "kept", "--from-literal=a=b")
-    before = {pod["metadata"]["uid"] for pod in (await installation.get_json("pods"))["items"]}
+    before = await _uids(installation, "simulated")
     started = {p.pid for name in ("cluster", "brain", "envoy") for p in [installation.process(name)]}
     pod_processes = [
         process.pid
@@ -240,9 +243,14 @@ async def test_stop_and_start_again(installation: Installation) -> None:
     assert up.returncode == 0, up.stdout + up.stderr
     await installation.kubectl("rollout", "status", "deployment/simulated", "--timeout=60s")
     await eventually(lambda: _has_endpoints(installation, "simulated", 2), "two ready endpoints")
-    assert {pod["metadata"]["uid"] for pod in (await installation.get_json("pods"))["items"]} == before
+    assert await _uids(installation, "simulated") == before
     assert (await installation.get_json("configmap", "kept"))["data"] == {"a": "b"}
     await eventually(lambda: _is_served(installation, "simulated"), "the gateway answers")
+
+
+async def _uids(installation: Installation, model: str) -> set[str]:
+    pods = await installation.get_json("pods", "-l", f"model.aibrix.ai/name={model}")
+    return {pod["metadata"]["uid"] for pod in pods["items"]}
 
 
 async def _has_endpoints(installation: Installation, model: str, count: int) -> bool:

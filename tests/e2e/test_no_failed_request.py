@@ -57,13 +57,13 @@ async def flows(tally: Tally, more: int) -> None:
 
 
 async def test_brain_killed_and_started_again(installation: Installation) -> None:
-    before = installation.process("brain").pid
+    before = installation.pid("brain")
     async with traffic(installation).running() as tally:
         await flows(tally, 60)
         installation.process("brain").kill()
 
         async def is_back() -> bool:
-            return installation.process("brain").pid != before and (
+            return installation.pid("brain") != before and (
                 (await installation.ask())[2].get("routing-strategy") == "least-request"
             )
 
@@ -89,13 +89,13 @@ async def test_brain_stopped_for_five_seconds(installation: Installation) -> Non
 
 async def test_cluster_killed_and_started_again(installation: Installation) -> None:
     pods_before = await installation.get_json("pods")
-    before = installation.process("cluster").pid
+    before = installation.pid("cluster")
     async with traffic(installation).running() as tally:
         await flows(tally, 60)
         installation.process("cluster").kill()
 
         async def is_back() -> bool:
-            return installation.process("cluster").pid != before
+            return installation.pid("cluster") != before
 
         await eventually(is_back, "a new cluster process")
         await eventually(lambda: _answers(installation), "the Kubernetes API answers")
@@ -107,7 +107,7 @@ async def test_cluster_killed_and_started_again(installation: Installation) -> N
 
 async def test_brain_restarted_while_the_kubernetes_api_is_away(installation: Installation) -> None:
     cluster = installation.process("cluster")
-    before = installation.process("brain").pid
+    before = installation.pid("brain")
     async with traffic(installation).running() as tally:
         await flows(tally, 30)
         cluster.send_signal(signal.SIGSTOP)
@@ -115,7 +115,7 @@ async def test_brain_restarted_while_the_kubernetes_api_is_away(installation: In
             installation.process("brain").kill()
 
             async def decides() -> bool:
-                return installation.process("brain").pid != before and (
+                return installation.pid("brain") != before and (
                     (await installation.ask())[2].get("routing-strategy") == "least-request"
                 )
 

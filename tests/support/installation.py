@@ -95,8 +95,12 @@ class Installation:
     def gateway_url(self) -> str:
         return str(self.state["gateway_url"])
 
+    def pid(self, component: str) -> int:
+        """Return the process id that was recorded last; the process may be gone."""
+        return int(self.state["processes"][component]["pid"])
+
     def process(self, component: str) -> psutil.Process:
-        return psutil.Process(self.state["processes"][component]["pid"])
+        return psutil.Process(self.pid(component))
 
     async def kubectl(self, *arguments: str, timeout_s: float = 90) -> str:
         """Run kubectl and return what it printed; a failure fails the test."""
