@@ -31,7 +31,7 @@ check: ## Check format, lint, types, import arrows and the links of the docs
 	@$(BIN)/ruff format --check --quiet . && echo "format: ok"
 	@$(BIN)/ruff check --quiet . && echo "lint: ok"
 	@$(BIN)/mypy --no-error-summary && echo "types: ok"
-	@$(BIN)/lint-imports --no-timings >.lint-imports.log 2>&1 || { cat .lint-imports.log; exit 1; }; echo "import arrows: ok"; rm -f .lint-imports.log
+	@$(BIN)/lint-imports >.lint-imports.log 2>&1 || { cat .lint-imports.log; exit 1; }; echo "import arrows: ok"; rm -f .lint-imports.log
 	@$(BIN)/python scripts/generate_reference.py --check
 	@$(BIN)/python scripts/check_docs.py
 
