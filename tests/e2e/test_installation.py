@@ -248,6 +248,20 @@ async def test_stop_and_start_again(installation: Installation) -> None:
     await eventually(lambda: _is_served(installation, "simulated"), "the gateway answers")
 
 
+async def test_down_ends_everything_when_the_supervisor_and_the_cluster_were_killed(installation: Installation) -> None:
+    parts = [installation.process(name) for name in ("cluster", "brain", "envoy")]
+    pods = await installation.get_json("pods", "-l", "model.aibrix.ai/name=simulated")
+    engines = [p for pod in pods["items"] for p in installation.engine_processes(pod["status"]["podIP"])]
+    assert len(engines) == 2
+    psutil.Process(installation.state["supervisor"]["pid"]).kill()
+    parts[0].kill()
+    down = await asyncio.to_thread(installation.down)
+    assert down.returncode == 0, down.stderr
+    assert [p for p in (*parts, *engines) if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+    assert (await asyncio.to_thread(installation.up)).returncode == 0
+    assert await _uids(installation, "simulated") == {pod["metadata"]["uid"] for pod in pods["items"]}
+
+
 async def _uids(installation: Installation, model: str) -> set[str]:
     pods = await installation.get_json("pods", "-l", f"model.aibrix.ai/name={model}")
     return {pod["metadata"]["uid"] for pod in pods["items"]}

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from pybrix.base.clock import SystemClock
 from pybrix.cli.datadir import data_dir, data_dir_option
-from pybrix.local.installation import stop_running
 from pybrix.local.layout import Layout
+from pybrix.local.stopping import stop_running
 
 
 @click.command()
@@ -23,6 +24,6 @@ def down(timeout_s: float, quiet: bool, data_dir_path: Path | None) -> None:
       pybrix down
       pybrix down --data-dir ./scratch
     """
-    outcome = stop_running(Layout(data_dir(data_dir_path)), timeout_s)
+    outcome = stop_running(Layout(data_dir(data_dir_path)), SystemClock(), timeout_s)
     if not quiet:
         print(outcome)

