@@ -14,3 +14,11 @@ def pytest_configure(config: pytest.Config) -> None:
     its ResourceWarning would fail whichever test the garbage collector runs in.
     """
     asyncio.set_event_loop(None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--kubeconfig",
+        default="",
+        help="run tests/contract against this cluster instead of the embedded API server",
+    )

@@ -91,37 +91,55 @@ def changed_fields(old: Any, new: Any, described: Field) -> tuple[FieldSet, Fiel
     return changed, removed
 
 
+def _has_self(fields: FieldSet) -> bool:
+    return not fields or _SELF in fields
+
+
+def _node(children: FieldSet, has_self: bool) -> FieldSet | None:
+    """Return a node of a set; None when nothing of it is left."""
+    if not children:
+        return {} if has_self else None
+    return {_SELF: {}, **children} if has_self else children
+
+
 def union(left: FieldSet, right: FieldSet) -> FieldSet:
-    merged = dict(left)
+    """Return what is in either set."""
+    return _union(left, right, is_root=True)
+
+
+def _union(left: FieldSet, right: FieldSet, *, is_root: bool = False) -> FieldSet:
+    merged = {name: inner for name, inner in left.items() if name != _SELF}
     for name, inner in right.items():
-        merged[name] = union(merged[name], inner) if name in merged else inner
-    return merged
+        if name != _SELF:
+            merged[name] = _union(merged[name], inner) if name in merged else inner
+    if is_root:
+        return merged
+    return _node(merged, _has_self(left) or _has_self(right)) or {}
 
 
 def difference(left: FieldSet, right: FieldSet) -> FieldSet:
-    """Return what of `left` is not in `right`; a leaf of `right` covers everything below it."""
+    """Return what of `left` is not in `right`."""
     kept: FieldSet = {}
     for name, inner in left.items():
+        if name == _SELF:
+            continue
         if name not in right:
             kept[name] = inner
-        elif inner and right[name]:
-            below = difference(inner, right[name])
-            if below:
-                kept[name] = below
+            continue
+        node = _node(difference(inner, right[name]), _has_self(inner) and not _has_self(right[name]))
+        if node is not None:
+            kept[name] = node
     return kept
 
 
 def intersection(left: FieldSet, right: FieldSet) -> FieldSet:
-    """Return what is in both; a leaf of one covers everything below it in the other."""
+    """Return what is in both sets."""
     both: FieldSet = {}
     for name, inner in left.items():
-        if name in right:
-            if not inner or not right[name]:
-                both[name] = inner or right[name]
-            else:
-                below = intersection(inner, right[name])
-                if below:
-                    both[name] = below
+        if name != _SELF and name in right:
+            node = _node(intersection(inner, right[name]), _has_self(inner) and _has_self(right[name]))
+            if node is not None:
+                both[name] = node
     return both
 
 
@@ -178,22 +196,29 @@ def remove_fields(value: Any, doomed: FieldSet, described: Field) -> Any:
     if isinstance(value, dict):
         kept: dict[str, Any] = {}
         for name, part, below in parts(value, described):
-            inner = doomed.get(name)
-            if inner is None:
-                kept[name[2:]] = part
-            elif inner and isinstance(part, dict | list):
-                smaller = remove_fields(part, inner, below)
-                if smaller:
-                    kept[name[2:]] = smaller
+            rest = _without(part, doomed.get(name), below)
+            if rest is not None:
+                kept[name[2:]] = rest
         return kept
-    items = []
+    items: list[Any] = []
     for name, item, below in parts(value, described):
         inner = doomed.get(name)
-        if inner is None:
-            items.append(item)
-        elif inner and _SELF not in inner:
-            items.append(remove_fields(item, inner, below))
+        # Who owns the item itself owns that it exists: with the last of them goes what the server filled in.
+        rest = None if inner is not None and _has_self(inner) else _without(item, inner, below)
+        if rest is not None:
+            items.append(rest)
     return items
+
+
+def _without(part: Any, doomed: FieldSet | None, below: Field) -> Any:
+    """Return what is left of a part; None when it goes as a whole."""
+    if doomed is None:
+        return part
+    if not _is_granular(part, below):
+        return None if _has_self(doomed) else part
+    smaller = remove_fields(part, doomed, below)
+    # What others own below keeps its container; a container that nobody needs any more goes.
+    return smaller or None
 
 
 def parse_fields(value: Any, depth: int = 0) -> FieldSet:

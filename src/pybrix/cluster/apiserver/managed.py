@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from pybrix.cluster.apiserver import fieldsets
 from pybrix.cluster.apiserver.fieldsets import FieldSet
+from pybrix.cluster.apiserver.schema.decode import WrongType, decode_struct
 from pybrix.cluster.apiserver.schema.shape import Field, Shape
 
 APPLY = "Apply"
 UPDATE = "Update"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 # Fields that the server owns or that identify the object belong to nobody.
 _UNMANAGED = frozenset(
     {
@@ -149,3 +153,21 @@ def apply(
         merged = fieldsets.remove_fields(merged, abandoned, root)
     after[by] = wanted
     return Applied(merged, after, () if force else tuple(found))
+
+
+def are_from_last_applied(
+    conflicts: Sequence[FieldConflict], live: Mapping[str, Any], by: Manager, shape: Shape
+) -> bool:
+    """Say whether kubectl contests only what it wrote itself, when it still applied on the client's side.
+
+    https://kubernetes.io/docs/reference/using-api/server-side-apply/#upgrading-from-client-side-apply-to-server-side-apply
+    """
+    annotation = live["metadata"].get("annotations", {}).get(LAST_APPLIED)
+    if by.name != "kubectl" or not isinstance(annotation, str):
+        return False
+    try:
+        config = decode_struct(msgspec.json.decode(annotation), shape).value
+    except (msgspec.DecodeError, WrongType):
+        return False  # An annotation is anyone's text: what is no object of this kind allows nothing.
+    written = set(fieldsets.leaves(fieldsets.fields_of(managed_part(config), Field("", shape))))
+    return all(conflict.path in written for conflict in conflicts)

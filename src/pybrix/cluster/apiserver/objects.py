@@ -301,6 +301,8 @@ class Objects:
             before = managed.Manager("before-first-apply", managed.UPDATE, served.api_version)
             owners = managed.own_update({}, None, live, before, served.shape)
         applied = managed.apply(owners, live, part, by, served.shape, force=options.force)
+        if applied.conflicts and managed.are_from_last_applied(applied.conflicts, live, by, served.shape):
+            applied = managed.apply(owners, live, part, by, served.shape, force=True)
         if applied.conflicts:
             raise self._apply_conflict(served, applied.conflicts)
         merged = admission.decode(served, applied.data, options)
@@ -385,8 +387,8 @@ class Objects:
             Conflict: it is bound already, or being deleted.
         """
         served = self.served("pods")
-        stored = self.read(served, key)
         binding = admission.decode(self.served("bindings"), sent, options)
+        stored = self.read(served, key)
         metadata, target = binding["metadata"], binding.get("target", {})
         self._check_preconditions(served, stored, metadata.get("uid"), metadata.get("resourceVersion"))
         if target.get("kind", "Node") not in ("Node", "") or not target.get("name"):

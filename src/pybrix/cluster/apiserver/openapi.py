@@ -80,10 +80,9 @@ def _add(shape: Shape, schemas: dict[str, Doc]) -> None:
     name = _ref_name(shape)
     if name in schemas:
         return
-    built: Doc = {
-        "type": "object",
-        "description": shape.description or f"{shape.name}: see the Kubernetes API reference.",
-    }
+    built: Doc = {"type": "object"}
+    if shape.description:
+        built["description"] = shape.description
     schemas[name] = built
     built["properties"] = {f.name: _field(f, schemas) for f in shape.fields.values()}
     needed = [f.name for f in shape.fields.values() if f.is_required]
@@ -95,7 +94,8 @@ def _field(described: Field, schemas: dict[str, Doc]) -> Doc:
     schema = _schema(described.shape, schemas)
     if "$ref" in schema:
         schema = {"allOf": [schema], "default": {}}
-    schema["description"] = described.description or f"{described.name}: see the Kubernetes API reference."
+    if described.description:
+        schema["description"] = described.description
     if described.shape.form is Form.LIST:
         schema["x-kubernetes-list-type"] = str(described.list_type)
         if described.list_type is ListType.MAP:
@@ -182,6 +182,8 @@ def _operation(resource: ResourceType, action: str, body: Mapping[str, Any], *, 
     if writes:
         names: Iterable[str] = ("dryRun", "fieldManager", "fieldValidation")
         operation["parameters"] = [{"name": n, "in": "query", "schema": {"type": "string"}} for n in names]
-        media = [str(t) for t in PatchType] if action == "patch" else ["application/json"]
+        # From this list kubectl learns whether a kind takes strategic merge patches.
+        patches = [str(t) for t in PatchType if not (resource.is_custom and t is PatchType.STRATEGIC)]
+        media = patches if action == "patch" else ["application/json"]
         operation["requestBody"] = {"content": {m: {"schema": body} for m in media}}
     return operation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from pybrix.api.selectors import FieldSelector, Selector, parse_field_selector, 
 from pybrix.cluster.apiserver.failures import Cause, bad_request, invalid, not_supported
 
 VALIDATIONS = ("Ignore", "Strict", "Warn")
+_BOOLEANS = ("spec.unschedulable", "spec.hostNetwork")
 PROPAGATIONS = ("Background", "Foreground", "Orphan")
 
 
@@ -136,12 +137,23 @@ def delete_options(query: Mapping[str, str], body: Any) -> DeleteOptions:
     )
 
 
-def list_options(query: Mapping[str, str]) -> ListOptions:
+def _term(path: str, is_equal: bool, value: str) -> tuple[str, bool, str]:
+    """Return a term that reads the stored form: an absent boolean is false, a source is its component."""
+    if path in _BOOLEANS and value == "false":
+        return path, not is_equal, "true"
+    return "source.component" if path == "source" else path, is_equal, value
+
+
+def list_options(query: Mapping[str, str], selectable: Container[str]) -> ListOptions:
+    """Read the options of a list or watch; fields other than name and namespace must be `selectable`."""
     try:
         labels = parse_label_selector(query.get("labelSelector", ""))
         fields = parse_field_selector(query.get("fieldSelector", ""))
     except ValueError as err:
         raise bad_request(str(err)) from err
+    for path, _, _ in fields.terms:
+        if path not in ("metadata.name", "metadata.namespace") and path not in selectable:
+            raise bad_request(f"field label not supported: {path}")
     version = query.get("resourceVersion", "")
     if version and not (version.isascii() and version.isdigit() and len(version) < 19):
         raise bad_request(f"Invalid value: {version!r}: resourceVersion must be a number")
@@ -151,7 +163,7 @@ def list_options(query: Mapping[str, str]) -> ListOptions:
         raise invalid("ListOptions", "meta.k8s.io", "", [cause])
     return ListOptions(
         labels=labels,
-        fields=fields,
+        fields=FieldSelector(tuple(_term(*term) for term in fields.terms)),
         limit=max(parse_int(query, "limit") or 0, 0),
         continue_=query.get("continue", ""),
         resource_version=version,

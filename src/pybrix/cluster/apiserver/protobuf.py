@@ -146,8 +146,10 @@ def _message(data: bytes, shape: Shape, path: str, depth: int) -> dict[str, Any]
         else:
             decoded = _value(value, part, at, depth)
             # Go writes every field of a struct that is no pointer: zero values mean "not set".
-            if decoded not in ("", None) and not (
-                decoded == 0 and part.name in ("int", "int64") and name != "replicas"
+            if (
+                decoded is not False
+                and decoded not in ("", None)
+                and not (decoded == 0 and part.name in ("int", "int64") and name != "replicas")
             ):
                 built[name] = decoded
     return {k: v for k, v in built.items() if v != {} or k in ("emptyDir", "selector")}

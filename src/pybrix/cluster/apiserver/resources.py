@@ -46,6 +46,8 @@ class ResourceType:
     verbs: tuple[str, ...] = VERBS
     subresources: tuple[str, ...] = ()
     """Further ones: log, binding, eviction, finalize."""
+    selectable: tuple[str, ...] = ()
+    """Paths that field selectors may name, besides metadata.name and metadata.namespace."""
     may_update_blindly: bool = True
     """Whether an update without a resourceVersion overwrites what is there."""
     printer_columns: tuple[Mapping[str, Any], ...] = ()
@@ -72,10 +74,22 @@ def _builtin(group: str, version: str, plural: str, kind: str, **options: Any) -
     return ResourceType(group, version, plural, kind, TYPES[kind], singular=kind.lower(), **options)
 
 
+_EVENT_FIELDS = (
+    *(f"involvedObject.{name}" for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion")),
+    "involvedObject.fieldPath",
+    "reason",
+    "reportingComponent",
+    "source",
+    "type",
+)
+_POD_FIELDS = (
+    *(f"spec.{name}" for name in ("nodeName", "restartPolicy", "schedulerName", "serviceAccountName", "hostNetwork")),
+    *(f"status.{name}" for name in ("phase", "podIP", "nominatedNodeName")),
+)
 BUILTINS: tuple[ResourceType, ...] = (
     _builtin("", "v1", "bindings", "Binding", verbs=("create",)),
     _builtin("", "v1", "configmaps", "ConfigMap", short_names=("cm",)),
-    _builtin("", "v1", "events", "Event", short_names=("ev",)),
+    _builtin("", "v1", "events", "Event", short_names=("ev",), selectable=_EVENT_FIELDS),
     _builtin(
         "",
         "v1",
@@ -85,9 +99,19 @@ BUILTINS: tuple[ResourceType, ...] = (
         is_namespaced=False,
         has_status=True,
         subresources=("finalize",),
+        selectable=("status.phase",),
         verbs=tuple(v for v in VERBS if v != "deletecollection"),
     ),
-    _builtin("", "v1", "nodes", "Node", short_names=("no",), is_namespaced=False, has_status=True),
+    _builtin(
+        "",
+        "v1",
+        "nodes",
+        "Node",
+        short_names=("no",),
+        is_namespaced=False,
+        has_status=True,
+        selectable=("spec.unschedulable",),
+    ),
     _builtin(
         "",
         "v1",
@@ -98,10 +122,20 @@ BUILTINS: tuple[ResourceType, ...] = (
         has_status=True,
         has_generation=True,
         subresources=("log", "binding", "eviction"),
+        selectable=_POD_FIELDS,
     ),
-    _builtin("", "v1", "secrets", "Secret"),
+    _builtin("", "v1", "secrets", "Secret", selectable=("type",)),
     _builtin("", "v1", "serviceaccounts", "ServiceAccount", short_names=("sa",)),
-    _builtin("", "v1", "services", "Service", short_names=("svc",), categories=("all",), has_status=True),
+    _builtin(
+        "",
+        "v1",
+        "services",
+        "Service",
+        short_names=("svc",),
+        categories=("all",),
+        has_status=True,
+        selectable=("spec.clusterIP", "spec.type"),
+    ),
     _builtin(
         "apps",
         "v1",
@@ -120,6 +154,7 @@ BUILTINS: tuple[ResourceType, ...] = (
         "ReplicaSet",
         short_names=("rs",),
         categories=("all",),
+        selectable=("status.replicas",),
         has_status=True,
         has_generation=True,
         scale=ScalePaths(),
@@ -244,6 +279,7 @@ def _custom_type(crd: Mapping[str, Any], version: Mapping[str, Any]) -> Resource
             (scale.get("labelSelectorPath") or "").lstrip("."),
         ),
         list_kind=names.get("listKind") or f"{names['kind']}List",
+        selectable=tuple(str(f.get("jsonPath", "")).lstrip(".") for f in version.get("selectableFields") or ()),
         may_update_blindly=False,
         printer_columns=tuple(version.get("additionalPrinterColumns") or ()),
         schema=schema,

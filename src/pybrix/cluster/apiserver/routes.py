@@ -230,7 +230,7 @@ class Routes:
                 return self._delete(request, target, body)
             case "DELETE", False if "deletecollection" in target.served.verbs:
                 options_ = delete_options(request.query, _body(request, body))
-                selected = list_options(request.query)
+                selected = list_options(request.query, target.served.selectable)
                 gone = self._objects.delete_collection(target.served, target.namespace, selected, options_)
                 return _json(
                     {
@@ -246,7 +246,7 @@ class Routes:
 
     def _get(self, request: web.Request, target: Target) -> web.Response:
         stored = self._objects.read(target.served, target.key)
-        asked = list_options(request.query).resource_version
+        asked = list_options(request.query, target.served.selectable).resource_version
         if asked and int(asked) > self._store.revision:
             # The object cannot be as new as that.
             raise failure(504, "Timeout", f"Too large resource version: {asked}, current: {self._store.revision}")
@@ -284,7 +284,9 @@ class Routes:
 
     def _list(self, request: web.Request, target: Target) -> web.Response:
         served = target.served
-        page = read_page(self._store, served.storage, target.namespace, list_options(request.query))
+        page = read_page(
+            self._store, served.storage, target.namespace, list_options(request.query, target.served.selectable)
+        )
         accepted = parse_accept(request.headers.get("Accept", ""))
         if accepted.is_table:
             views = [self._objects.view(served, s.data) for s in page.items]
@@ -308,7 +310,7 @@ class Routes:
 
     async def _watch(self, request: web.Request, target: Target) -> web.StreamResponse:
         served = target.served
-        options = list_options(request.query)
+        options = list_options(request.query, served.selectable)
         accepted = parse_accept(request.headers.get("Accept", ""))
         render = self._raw(served)
         if accepted.is_table:

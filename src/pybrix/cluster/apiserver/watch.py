@@ -20,6 +20,8 @@ from pybrix.cluster.store.history import Change, ChangeType, Stored
 from pybrix.cluster.store.store import Store
 from pybrix.cluster.store.subscription import Subscription
 
+# What is handed to the connection at once; the rest stays where its size is bounded.
+_CHUNK_BYTES = 256 * 1024
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 Render = Callable[[Stored], bytes]
 """Turn an object into the JSON that this client wants: the object, its metadata, or a row of a table."""
@@ -95,7 +97,7 @@ class Watch:
                     if self._options.allows_bookmarks:
                         yield self._bookmark({})
                     continue
-                lines = b"".join(self._lines(self.subscription.take()))
+                lines = b"".join(self._lines(self.subscription.take(_CHUNK_BYTES)))
                 if lines:
                     yield lines
         except SlowSubscriber as err:

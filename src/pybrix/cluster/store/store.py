@@ -24,6 +24,7 @@ from pybrix.cluster.store.subscription import Subscription
 HISTORY_LIMIT = 5_000
 HISTORY_LIMIT_BYTES = 32 * 1024 * 1024
 SUBSCRIPTION_LIMIT = 10_000
+SUBSCRIPTION_LIMIT_BYTES = 32 * 1024 * 1024
 # Superseded rows are removed in batches: one more commit in so many.
 _COMPACT_EVERY = 500
 
@@ -154,6 +155,7 @@ class Store:
         *,
         since: int | None = None,
         limit: int = SUBSCRIPTION_LIMIT,
+        limit_bytes: int = SUBSCRIPTION_LIMIT_BYTES,
     ) -> Subscription:
         """Return the stream of changes after `since` (None: from now on) of a resource (None: all).
 
@@ -165,7 +167,7 @@ class Store:
             if since < self.oldest_revision:
                 raise HistoryGone(since, self.oldest_revision)
             backlog = self._history.since(since)
-        subscription = Subscription(resource, namespace, backlog, limit, self._subscriptions.remove)
+        subscription = Subscription(resource, namespace, backlog, limit, limit_bytes, self._subscriptions.remove)
         self._subscriptions.append(subscription)
         return subscription
 

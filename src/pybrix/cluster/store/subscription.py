@@ -19,6 +19,7 @@ class Subscription:
         namespace: str | None,
         backlog: Iterable[Change],
         limit: int,
+        limit_bytes: int,
         forget: Callable[[Subscription], None],
     ) -> None:
         self.resource = resource
@@ -27,13 +28,18 @@ class Subscription:
         """Called once when the subscription is cut off, so that a reader stuck elsewhere can be woken."""
         self._queue: deque[Change] = deque()
         self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._size_bytes = 0
         self._forget = forget
         self._wake = asyncio.Event()
         self._is_closed = False
         self._cut: SlowSubscriber | None = None
-        # A backlog comes from the bounded history, so it does not count against the limit.
-        self._queue.extend(change for change in backlog if self.wants(change))
+        for change in backlog:
+            if self.wants(change):
+                self._push(change)
+        # The backlog is as bounded as the history it comes from, so it does not count against the limits.
         self._limit += len(self._queue)
+        self._limit_bytes += self._size_bytes
 
     def wants(self, change: Change) -> bool:
         return (self.resource is None or change.object.resource == self.resource) and (
@@ -42,26 +48,37 @@ class Subscription:
 
     def offer(self, change: Change) -> None:
         """Queue a change; called by the store with what `wants` accepts."""
-        if len(self._queue) >= self._limit:
+        if len(self._queue) >= self._limit or self._size_bytes >= self._limit_bytes:
             self._cut = SlowSubscriber(len(self._queue))
             self.close()
             if self.on_cut is not None:
                 self.on_cut()
             return
-        self._queue.append(change)
+        self._push(change)
         self._wake.set()
 
-    def take(self) -> list[Change]:
-        """Return what is queued, without waiting.
+    def _push(self, change: Change) -> None:
+        self._queue.append(change)
+        self._size_bytes += len(change.object.raw)
+
+    def _pop(self) -> Change:
+        change = self._queue.popleft()
+        self._size_bytes -= len(change.object.raw)
+        return change
+
+    def take(self, limit_bytes: int | None = None) -> list[Change]:
+        """Return what is queued, without waiting; with `limit_bytes`, no more than what passes so many bytes.
 
         Raises:
             SlowSubscriber: the subscription was cut off.
         """
         if self._cut is not None:
             raise self._cut
-        taken = list(self._queue)
-        self._queue.clear()
-        self._wake.clear()
+        taken: list[Change] = []
+        size_bytes = 0
+        while self._queue and (limit_bytes is None or size_bytes < limit_bytes):
+            taken.append(self._pop())
+            size_bytes += len(taken[-1].object.raw)
         return taken
 
     async def wait(self) -> None:
@@ -79,7 +96,7 @@ class Subscription:
         await self.wait()
         if self._cut is not None:
             raise self._cut
-        return self._queue.popleft() if self._queue else None
+        return self._pop() if self._queue else None
 
     @property
     def is_closed(self) -> bool:

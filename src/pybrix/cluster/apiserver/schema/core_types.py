@@ -308,7 +308,7 @@ type CustomResourceDefinitionVersion
   schema any
   subresources CustomResourceSubresources
   additionalPrinterColumns [CustomResourceColumnDefinition]
-  selectableFields [any]
+  selectableFields [SelectableField]
 type CustomResourceSubresources
   status any
   scale CustomResourceSubresourceScale
@@ -322,6 +322,8 @@ type CustomResourceColumnDefinition
   format string
   description string
   priority int
+  jsonPath string !
+type SelectableField
   jsonPath string !
 type CustomResourceDefinitionStatus
   conditions [Condition] key=type
