@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import stat
 from collections.abc import Iterator
@@ -50,6 +51,16 @@ async def test_it_starts_before_the_brain_has_written_anything(paths: EnvoyPaths
     finally:
         await envoy.stop()
     assert envoy.returncode is not None
+
+
+async def test_it_starts_again_where_one_was_killed(paths: EnvoyPaths) -> None:
+    config = GatewayConfiguration(port=free_port())
+    first = await EnvoyProcess.start(config, paths, binary=find_envoy())
+    os.kill(first.pid, signal.SIGKILL)
+    assert await first.wait() == -signal.SIGKILL
+    second = await EnvoyProcess.start(config, paths, binary=find_envoy())
+    assert second.returncode is None
+    await second.stop()
 
 
 async def test_a_taken_port_is_told_before_anything_starts(paths: EnvoyPaths) -> None:
