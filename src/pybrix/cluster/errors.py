@@ -70,8 +70,8 @@ class AddressInUse(UsageError):
 class NotLoopback(UsageError):
     def __init__(self, address: str) -> None:
         super().__init__(
-            f"the Kubernetes API would listen on {address}, which other machines can reach",
-            "use an address in 127.0.0.0/8",
+            f"the Kubernetes API listens on this machine only, not on {address}",
+            "use 127.0.0.1",
         )
 
 

@@ -30,7 +30,8 @@ SERVER_NAMES = (
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
 )
-SERVER_ADDRESSES = ("127.0.0.1", "10.96.0.1")
+LOOPBACK_ADDRESSES = ("127.0.0.1",)
+SERVER_ADDRESSES = (*LOOPBACK_ADDRESSES, "10.96.0.1")
 ADMIN_NAME = "pybrix-admin"
 ADMIN_GROUP = "system:masters"
 

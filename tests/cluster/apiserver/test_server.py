@@ -74,7 +74,7 @@ async def test_certificate_of_another_authority_is_refused(server: RunningApiSer
 
 
 async def test_address_that_others_can_reach_is_refused(server: RunningApiServer) -> None:
-    for address in ("0.0.0.0", "192.168.1.1", "example.com"):
+    for address in ("0.0.0.0", "192.168.1.1", "127.0.0.2", "example.com"):
         with pytest.raises(NotLoopback):
             ApiServer(server.store, address=address, pki=server.pki, clock=SystemClock())
 

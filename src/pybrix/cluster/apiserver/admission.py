@@ -52,7 +52,7 @@ def decode(served: ResourceType, data: Any, options: WriteOptions) -> Data:
         ) from err
     _report_unknown(decoded.unknown, options)
     metadata = decoded.value.setdefault("metadata", {})
-    for name in ("labels", "annotations", "ownerReferences", "finalizers", "managedFields"):
+    for name in ("labels", "annotations", "ownerReferences", "finalizers"):
         if name in metadata and not metadata[name]:
             del metadata[name]
     # Creations from templates carry an empty status and time; both are the server's.

@@ -243,7 +243,8 @@ class Objects:
         new = admission.complete_update(served, old, data, subresource)
         if served.storage == "services":
             admission.assign_address(served, new, old, self._addresses(besides=stored.key))
-        admission.check_update(served, old, new)
+        if subresource != "status":
+            admission.check_update(served, old, new)
         admission.bump_generation(served, old, new)
         if served.storage == CRD_RESOURCE and subresource == "":
             new["status"] = definition_status(new, self._names_taken(new), self._now())
@@ -252,7 +253,9 @@ class Objects:
             by = managed.Manager(options.field_manager, managed.UPDATE, served.api_version, subresource or door)
             owners = managed.own_update(managed.parse_owners(before), old, new, by, served.shape)
         entries = [] if gives_up_ownership else managed.print_owners(owners, before, self._now())
-        new["metadata"] = {**new["metadata"], "managedFields": entries}
+        new["metadata"] = {k: v for k, v in new["metadata"].items() if k != "managedFields"}
+        if entries:
+            new["metadata"]["managedFields"] = entries
         self._check_size(new)
         if options.is_dry_run or new == old:
             return new
@@ -280,7 +283,7 @@ class Objects:
             raise bad_request(
                 f"the name of the object ({metadata['name']}) does not match the name on the URL ({key.name})"
             )
-        if "managedFields" in metadata:
+        if metadata.get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
         by = managed.Manager(options.field_manager, managed.APPLY, served.api_version, subresource)
         stored = self.store.get(served.storage, key)

@@ -228,7 +228,7 @@ class Routes:
                 return self._patch(request, target, body, warnings)
             case "DELETE", True if "delete" in target.served.verbs and not target.subresource:
                 return self._delete(request, target, body)
-            case "DELETE", False if "deletecollection" in target.served.verbs:
+            case "DELETE", False if "deletecollection" in target.served.verbs and target.namespace is not None:
                 options_ = delete_options(request.query, _body(request, body))
                 selected = list_options(request.query, target.served.selectable)
                 gone = self._objects.delete_collection(target.served, target.namespace, selected, options_)
@@ -530,6 +530,14 @@ async def _stream(
         await response.write_eof()
     except ConnectionError:
         return response  # The client went away; that is how most watches end.
+    except Exception:
+        if not response.prepared:
+            raise
+        # An answer is under way: its end without the final chunk tells the client that it is not complete.
+        _log.exception("stream failed", path=request.path)
+        if request.transport is not None:
+            request.transport.abort()
+        return response
     finally:
         if first is not None and not first.done():
             first.cancel()

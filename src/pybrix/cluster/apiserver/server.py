@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import random
 
 import structlog
@@ -16,7 +15,7 @@ from pybrix.cluster.apiserver.objects import Objects
 from pybrix.cluster.apiserver.resources import Catalog
 from pybrix.cluster.apiserver.routes import BODY_LIMIT_BYTES, Routes
 from pybrix.cluster.errors import AddressInUse, NotLoopback
-from pybrix.cluster.pki import Pki
+from pybrix.cluster.pki import LOOPBACK_ADDRESSES, Pki
 from pybrix.cluster.store.store import Store
 
 _log = structlog.get_logger()
@@ -51,7 +50,7 @@ class ApiServer:
         chance: random.Random | None = None,
         bookmark_interval_s: float = 10.0,
     ) -> None:
-        if not _is_loopback(address):
+        if address not in LOOPBACK_ADDRESSES:
             raise NotLoopback(address)
         self.objects = Objects(store, Catalog(), clock=clock, chance=chance or random.SystemRandom())
         self._address = address
@@ -112,13 +111,6 @@ class ApiServer:
         if runner is not None:
             self._routes.end_watches()
             await runner.cleanup()
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def version_info() -> dict[str, str]:

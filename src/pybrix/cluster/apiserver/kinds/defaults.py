@@ -184,6 +184,7 @@ def _volume(volume: dict[str, Any]) -> None:
 
 
 def _endpoint_slice(data: dict[str, Any]) -> None:
+    data.setdefault("endpoints", [])
     for port in data.get("ports", ()):
         port.setdefault("name", "")
         port.setdefault("protocol", "TCP")
