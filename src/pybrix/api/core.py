@@ -204,6 +204,7 @@ class Container(Value, frozen=True):
     lifecycle: Lifecycle | None = None
     restart_policy: str = ""
     image_pull_policy: str = ""
+    termination_message_policy: str = "File"
 
 
 class Volume(Value, frozen=True):

@@ -60,7 +60,11 @@ def llamacpp(
                 f"--model: {model} is no file", f"give a GGUF file, or one of: {', '.join(PACKAGED_MODELS)}"
             )
 
-    from pybrix.engine.llamacpp import LlamacppOptions, serve_llamacpp
+    try:
+        from pybrix.engine.llamacpp import LlamacppOptions, serve_llamacpp
+    except ImportError as err:
+        # The wheel brings llama.cpp, but not the OpenMP runtime that it is linked to.
+        raise UsageError(f"llama.cpp cannot be loaded: {err}", "apt-get install libgomp1") from err
 
     options = LlamacppOptions(
         model_file=file,

@@ -19,6 +19,7 @@ from pybrix.local.workloads import Workload
 
 _POLL_S = 0.1
 _READY_TIMEOUT_S = 180.0
+_CRASHES = 2
 # Waiting reasons that do not mend themselves.
 _HOPELESS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"})
 
@@ -64,6 +65,11 @@ async def wait_until_served(
         trouble = find_trouble(pods.items)
         if any(reason in _HOPELESS for reason, _ in trouble):
             raise UsageError(f"{workload.model}: {describe(trouble)}", f"kubectl describe deployment {key.name}")
+        if last_words := find_crash_loop(pods.items):
+            raise UsageError(
+                f"{workload.model}: its engine ends again and again: {last_words}",
+                f"kubectl logs deployment/{key.name} --previous",
+            )
         progress = f"{workload.model} {status.ready_replicas}/{wanted} ready"
         if trouble:
             progress += f", {describe(trouble)}"
@@ -86,6 +92,17 @@ def find_trouble(pods: Sequence[Pod]) -> list[tuple[str, str]]:
         for status in pod.status.container_statuses
         if status.state.waiting and status.state.waiting.reason not in ("", "ContainerCreating", "PodInitializing")
     ]
+
+
+def find_crash_loop(pods: Sequence[Pod]) -> str:
+    """Return the last line of an engine that was started several times and never became ready; "" when none is so."""
+    for pod in pods:
+        for status in pod.status.container_statuses:
+            waiting, ended = status.state.waiting, status.last_state.terminated
+            if waiting and waiting.reason == "CrashLoopBackOff" and status.restart_count >= _CRASHES and ended:
+                lines = ended.message.strip().splitlines()
+                return lines[-1] if lines else f"exit code {ended.exit_code}"
+    return ""
 
 
 def describe(trouble: Sequence[tuple[str, str]]) -> str:

@@ -68,6 +68,7 @@ def _workload(model: str, replicas: int, *, engine: str, container: dict[str, An
                         {
                             "name": "engine",
                             "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+                            "terminationMessagePolicy": "FallbackToLogsOnError",
                             "ports": [{"name": "http", "containerPort": _PORT}],
                             "readinessProbe": {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 1},
                             "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", drain]}}},

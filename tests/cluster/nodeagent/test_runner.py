@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -89,6 +90,19 @@ async def test_the_exit_code_is_known(tmp_path: Path, script: str, want: int) ->
     async with ending(watched):
         got = await watched.exit()
         assert (got.code, got.is_interrupted) == (want, False)
+
+
+async def test_the_last_words_say_why_a_program_failed_when_asked_for(tmp_path: Path) -> None:
+    runner = Runner(tmp_path / "pods", SystemClock())
+    script = "for i in $(seq 100); do echo line $i; done; echo no such model >&2; exit 3"
+    told = start(runner, replace(launch(tmp_path, "/bin/sh", "-c", script), is_told_by_log=True))
+    async with ending(told):
+        message = (await told.exit()).message
+    assert message.splitlines()[-1] == "no such model"
+    assert len(message.splitlines()) == 80
+    silent = start(runner, launch(tmp_path, "/bin/sh", "-c", script), restart=1)
+    async with ending(silent):
+        assert (await silent.exit()).message == ""
 
 
 async def test_output_of_both_streams_is_the_log(tmp_path: Path) -> None:

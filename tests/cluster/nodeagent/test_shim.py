@@ -70,7 +70,7 @@ async def test_is_compiled_once(tmp_path: Path) -> None:
 
 
 async def test_no_compiler_means_no_shim(tmp_path: Path) -> None:
-    assert await build_shim(tmp_path, search_path="/nonexistent") is None
+    assert await build_shim(tmp_path, search_path="/nonexistent", find=lambda _: None) is None
 
 
 async def test_a_broken_compiler_means_no_shim(tmp_path: Path) -> None:

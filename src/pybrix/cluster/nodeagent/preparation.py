@@ -51,6 +51,7 @@ class Launchable:
     image_id: str
     namespace_command: tuple[str, ...] = ()
     mount_script: str = ""
+    is_told_by_log: bool = False
     start_error: str = ""
     """Why the program cannot be executed; such a start fails at once with exit code 128. None."""
     warnings: tuple[str, ...] = ()
@@ -136,6 +137,7 @@ def prepare(
         image_id=launch.image_id,
         namespace_command=machine.namespace_command,
         mount_script=render_mount_script(mounts, pod_dir / ".mounts" / container.name) if mounts else "",
+        is_told_by_log=container.termination_message_policy == "FallbackToLogsOnError",
         start_error=start_error,
         warnings=tuple(warnings),
     )

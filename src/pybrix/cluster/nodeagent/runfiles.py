@@ -20,6 +20,8 @@ from pybrix.cluster.nodeagent.seen import Exit, Run
 LOST_CODE = 137
 NOT_STARTED_CODE = 128
 _GIVEN_UP = "given-up\n"
+_LAST_WORDS_BYTES = 2048
+_LAST_WORDS_LINES = 80
 
 
 class RunRecord(msgspec.Struct, kw_only=True):
@@ -32,6 +34,7 @@ class RunRecord(msgspec.Struct, kw_only=True):
     image_id: str
     boot_id: str
     start_error: str = ""
+    is_told_by_log: bool = False
 
 
 def write_record(base: Path, record: RunRecord) -> None:
@@ -50,6 +53,7 @@ def run_of(record: RunRecord) -> Run:
         backoff_s=record.backoff_s,
         image_id=record.image_id,
         exit=start_error_exit(record) if record.start_error else None,
+        is_told_by_log=record.is_told_by_log,
     )
 
 
@@ -106,6 +110,17 @@ def read_exit(base: Path, now: datetime) -> Exit:
     """Return how a run that is over ended; where nobody could record it, 137 and `now`, as the kubelet has it."""
     message = "its exit code was not recorded"
     return recorded_exit(base) or Exit(LOST_CODE, now, "ContainerStatusUnknown", message, _is_interrupted(base))
+
+
+def last_words(log: Path) -> str:
+    """Return the end of a log as the kubelet cuts it for a termination message: 2 KiB, 80 lines."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-_LAST_WORDS_LINES:])
 
 
 def read_boot_id() -> str:

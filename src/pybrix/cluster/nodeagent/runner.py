@@ -40,6 +40,7 @@ from pybrix.cluster.nodeagent.runfiles import (
     LOST_CODE,
     RunRecord,
     give_up,
+    last_words,
     read_boot_id,
     read_exit,
     read_pid_file,
@@ -199,7 +200,10 @@ class ContainerProcess:
         self._poll = asyncio.get_running_loop().call_later(_POLL_S, self._end_or_linger)
 
     def _finish(self) -> None:
-        self.run = replace(self.run, exit=read_exit(self.base, self._clock.now()))
+        ended = read_exit(self.base, self._clock.now())
+        if self.run.is_told_by_log and ended.code and not ended.message:
+            ended = replace(ended, message=last_words(self.log_path))
+        self.run = replace(self.run, exit=ended)
         sweep(self.run.container_id)
 
 
@@ -239,6 +243,7 @@ class Runner:
             image_id=launch.image_id,
             boot_id=self._boot_id,
             start_error=launch.start_error,
+            is_told_by_log=launch.is_told_by_log,
         )
         write_record(base, record)
         self._remove_old(base.parent, restart)

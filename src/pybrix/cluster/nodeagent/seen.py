@@ -36,6 +36,8 @@ class Run:
     backoff_s: float = 0.0
     image_id: str = ""
     exit: Exit | None = None
+    is_told_by_log: bool = False
+    """Whether the end of the log says why it failed (`terminationMessagePolicy: FallbackToLogsOnError`)."""
 
     @property
     def is_live(self) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.util
 import os
 import platform
 import shutil
 import struct
+import sys
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -25,35 +28,55 @@ def shim_source() -> bytes:
     return resources.files("pybrix.cluster.nodeagent").joinpath("shim.c").read_bytes()
 
 
-async def build_shim(directory: Path, *, search_path: str) -> Path | None:
+def find_compiler(search_path: str) -> tuple[str, ...] | None:
+    """Return the command of a C compiler: the machine's, or that of the `ziglang` wheel beside pybrix."""
+    installed = next((c for name in _COMPILERS if (c := shutil.which(name, path=search_path))), None)
+    if installed is not None:
+        return (installed,)
+    if importlib.util.find_spec("ziglang") is not None:
+        return (sys.executable, "-m", "ziglang", "cc")
+    return None
+
+
+async def build_shim(
+    directory: Path, *, search_path: str, find: Callable[[str], tuple[str, ...] | None] = find_compiler
+) -> Path | None:
     """Return the compiled shim, from the cache where it is there; None without a working C compiler.
 
     Args:
         directory: the cache.
         search_path: where compilers are looked for, as PATH.
+        find: returns a compiler's command, or None.
     """
     source = shim_source()
     digest = hashlib.sha256(source).hexdigest()[:16]
     target = directory.absolute() / f"shim-{digest}-{platform.machine()}.so"
     if target.exists():
         return target
-    compiler = next((c for name in _COMPILERS if (c := shutil.which(name, path=search_path))), None)
+    compiler = find(search_path)
     if compiler is None:
         _log.warning("no C compiler: pods that bind the wildcard address collide on their ports")
         return None
     directory.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(f".{os.getpid()}.tmp")
-    command = (compiler, "-shared", "-fPIC", "-O2", "-x", "c", "-", "-o", str(temporary), "-ldl")
+    command = (*compiler, "-shared", "-fPIC", "-O2", "-x", "c", "-", "-o", str(temporary), "-ldl")
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        env={"PATH": search_path},
+        # The caches of the ziglang wheel's compiler; others ignore them.
+        env={
+            "PATH": search_path,
+            "ZIG_GLOBAL_CACHE_DIR": str(directory / "zig"),
+            "ZIG_LOCAL_CACHE_DIR": str(directory / "zig"),
+        },
     )
     _, errors = await process.communicate(source)
     if process.returncode != 0:
-        _log.warning("the bind shim does not compile", compiler=compiler, error=errors.decode(errors="replace")[-500:])
+        _log.warning(
+            "the bind shim does not compile", compiler=compiler[0], error=errors.decode(errors="replace")[-500:]
+        )
         temporary.unlink(missing_ok=True)
         return None
     # A rename, so that an agent that starts at the same time never loads half a file.
