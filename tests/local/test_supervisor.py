@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 from pybrix.base.clock import SystemClock
 from pybrix.base.errors import UsageError
 from pybrix.local.state import ProcessRecord
-from pybrix.local.supervisor import Component, Supervisor, describe_exit, end_leftovers, log_tail
+from pybrix.local.supervisor import Component, Supervisor, describe_exit, end_leftovers, last_words
 
 # Touches the file named by its argument, then waits for a signal.
 _SLEEPER = "import pathlib, signal, sys; pathlib.Path(sys.argv[1]).touch(); signal.pause()"
@@ -93,13 +93,14 @@ async def test_a_component_that_ignores_sigterm_is_killed_after_its_grace(world:
     assert world.said == ["deaf did not end in 0 s; killing it"]
 
 
-async def test_leftovers_are_ended_and_others_are_not(world: World) -> None:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "import signal; signal.pause()")
-    record = ProcessRecord.of(process.pid)
-    someone_else = ProcessRecord(process.pid, record.started_s - 1000)
-    assert await asyncio.to_thread(end_leftovers, [someone_else], 1.0) == 0
-    assert await asyncio.to_thread(end_leftovers, [record], 5.0) == 1
-    assert await process.wait() == -signal.SIGTERM
+def test_leftovers_are_ended_and_others_are_not() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as process:
+        record = ProcessRecord.of(process.pid)
+        someone_else = ProcessRecord(process.pid, record.started_s - 1000)
+        assert end_leftovers([someone_else], 1.0) == 0
+        assert record.find() is not None
+        assert end_leftovers([record], 5.0) == 1
+        assert record.find() is None
 
 
 def test_exits_are_described() -> None:
@@ -107,5 +108,19 @@ def test_exits_are_described() -> None:
     assert describe_exit(2) == "exit code 2"
 
 
-def test_log_tail_of_nothing(tmp_path: Path) -> None:
-    assert log_tail(tmp_path / "none.log") == "it wrote nothing"
+@pytest.mark.parametrize(
+    ("text", "start", "want"),
+    [
+        pytest.param("", 0, "it wrote nothing", id="an empty log"),
+        pytest.param("a\nb\n", 0, "a | b", id="the last lines"),
+        pytest.param("old\nnew\n", 4, "new", id="only what this run wrote"),
+        pytest.param("noise\npybrix: no room\nmore\n", 0, "no room", id="an error for people comes first"),
+    ],
+)
+def test_last_words(tmp_path: Path, text: str, start: int, want: str) -> None:
+    (tmp_path / "a.log").write_text(text)
+    assert last_words(tmp_path / "a.log", start) == want
+
+
+def test_last_words_of_nobody(tmp_path: Path) -> None:
+    assert last_words(tmp_path / "none.log") == "it wrote nothing"

@@ -23,6 +23,7 @@ from pybrix.cluster.apiserver.server import ApiServer
 from pybrix.cluster.kubeconfig import write_kubeconfig
 from pybrix.cluster.network import claim_pod_network
 from pybrix.cluster.nodeagent.agent import NodeAgent
+from pybrix.cluster.nodeagent.runfiles import has_live_programs
 from pybrix.cluster.pki import Pki
 from pybrix.cluster.store.store import Store
 from pybrix.cluster.workloads.registry import run_workloads
@@ -67,7 +68,9 @@ async def run_cluster(
     options.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = Store.open(options.directory / "cluster.db", clock=clock)
     try:
-        network = claim_pod_network(options.directory / "pod-network")
+        network = claim_pod_network(
+            options.directory / "pod-network", lambda: has_live_programs(options.directory / "pods")
+        )
         try:
             await _run(options, store, str(network.cidr), stop, clock, environ)
         finally:

@@ -7,6 +7,7 @@ listening on an abstract Unix socket named after it, which the kernel frees when
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -27,13 +28,14 @@ class PodNetwork:
         self.holder.close()
 
 
-def claim_pod_network(remembered: Path) -> PodNetwork:
+def claim_pod_network(remembered: Path, is_in_use: Callable[[], bool]) -> PodNetwork:
     """Hold the network that this cluster had before, else the first free one, and remember it in that file.
 
-    Pods keep their addresses over a restart of the cluster, so the remembered one is not negotiable.
+    Pods that run keep their addresses over a restart of the cluster, so with any of them (`is_in_use`) the remembered
+    network is not negotiable.
 
     Raises:
-        UsageError: the remembered network, or every network, is held by another cluster of this machine.
+        UsageError: the remembered network with running pods, or every network, is held by another cluster.
     """
     if remembered.exists():
         text = remembered.read_text().strip()
@@ -42,12 +44,13 @@ def claim_pod_network(remembered: Path) -> PodNetwork:
         except ValueError as err:
             raise UsageError(f"{remembered}: {text!r} is no network", "remove the file") from err
         holder = _hold(cidr)
-        if holder is None:
+        if holder is not None:
+            return PodNetwork(cidr, holder)
+        if is_in_use():
             raise UsageError(
-                f"the pod network {cidr} is in use by another cluster on this machine",
-                f"stop that one, or remove {remembered} while no pod of this cluster runs",
+                f"the pod network {cidr}, in which pods of this cluster run, is held by another cluster",
+                "stop that one first",
             )
-        return PodNetwork(cidr, holder)
     for cidr in _NETWORKS:
         holder = _hold(cidr)
         if holder is not None:

@@ -19,6 +19,8 @@ from pybrix.local.state import ProcessRecord
 _POLL_S = 0.05
 _LOG_TAIL_BYTES = 4096
 _LOG_TAIL_LINES = 5
+# What `cli.main` prints before an error made for people.
+_ERROR_PREFIX = "pybrix: "
 _FIRST_RESTART_DELAY_S = 0.1
 _MAX_RESTART_DELAY_S = 5.0
 # A process that lived so long is not in a crash loop.
@@ -45,7 +47,7 @@ class _Running:
     component: Component
     process: asyncio.subprocess.Process
     started_s: float
-    restarts: int = 0
+    log_start: int
     keeper: asyncio.Task[None] | None = field(default=None)
 
 
@@ -70,7 +72,8 @@ class Supervisor:
         Raises:
             UsageError: it ended, or was not ready in time; the message carries the last lines of its log.
         """
-        running = _Running(component, await self._spawn(component), self._clock.monotonic_s())
+        log_start = component.log_file.stat().st_size if component.log_file.exists() else 0
+        running = _Running(component, await self._spawn(component), self._clock.monotonic_s(), log_start)
         self._running.append(running)
         self._publish()
         deadline_s = running.started_s + component.start_timeout_s
@@ -78,13 +81,13 @@ class Supervisor:
             if running.process.returncode is not None:
                 raise UsageError(
                     f"{component.name} did not start ({describe_exit(running.process.returncode)}): "
-                    f"{log_tail(component.log_file)}",
+                    f"{last_words(component.log_file, log_start)}",
                     f"the whole log: {component.log_file}",
                 )
             if self._clock.monotonic_s() > deadline_s:
                 raise UsageError(
                     f"{component.name} was not ready within {component.start_timeout_s:.0f} s: "
-                    f"{log_tail(component.log_file)}",
+                    f"{last_words(component.log_file, log_start)}",
                     f"the whole log: {component.log_file}",
                 )
             await asyncio.sleep(_POLL_S)
@@ -116,7 +119,6 @@ class Supervisor:
             delay_s = min(delay_s * 2, _MAX_RESTART_DELAY_S)
             running.process = await self._spawn(running.component)
             running.started_s = self._clock.monotonic_s()
-            running.restarts += 1
             self._publish()
 
     async def _spawn(self, component: Component) -> asyncio.subprocess.Process:
@@ -169,16 +171,18 @@ def describe_exit(returncode: int) -> str:
     return signal.Signals(-returncode).name
 
 
-def log_tail(path: Path) -> str:
-    """Return the last lines of a log as one line of text."""
+def last_words(log: Path, start: int = 0) -> str:
+    """Return why a process ended, as its log from byte `start` on tells: its error for people, else the last lines."""
     try:
-        with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - _LOG_TAIL_BYTES))
+        with log.open("rb") as file:
+            file.seek(max(start, file.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
             lines = file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
-        return "it wrote nothing"
+        lines = []
     said = [line.strip() for line in lines if line.strip()]
+    for line in reversed(said):
+        if line.startswith(_ERROR_PREFIX):
+            return line.removeprefix(_ERROR_PREFIX)
     return " | ".join(said[-_LOG_TAIL_LINES:]) or "it wrote nothing"
 
 

@@ -74,6 +74,12 @@ def read_pid_file(base: Path) -> tuple[int, Identity] | None:
     return int(shell), Identity(int(pid), parse_stat(text).start_ticks)
 
 
+def has_live_programs(pods: Path) -> bool:
+    """Say whether a program that some agent started below `pods` still runs."""
+    bases = (file.with_suffix("") for file in pods.glob("*/*/*.pid"))
+    return any(found[1].is_alive for base in bases if (found := read_pid_file(base)) is not None)
+
+
 async def settle_pid_file(base: Path) -> None:
     """Wait for a file that is being written; give a run up whose program has not begun."""
     for _ in range(100):
