@@ -28,8 +28,8 @@ log = structlog.get_logger()
 LONGEST_SOCKET_PATH = 107
 _START_TIMEOUT_S = 20.0
 _POLL_S = 0.02
-# Envoy multiplies the id by ten and keeps it in 32 bits.
-_BASE_IDS = 400_000_000
+# Envoy multiplies the id by ten and keeps it in 31 bits.
+_BASE_IDS = 200_000_000
 # Old and new Envoy of a hot restart live side by side for the drain time and this much longer.
 _PARENT_GRACE_S = 5
 
@@ -53,6 +53,17 @@ def envoy_arguments(config: GatewayConfiguration, paths: EnvoyPaths, restart_epo
         *("--log-path", str(log_file)),
         *("--log-level", "warning"),
     ]
+
+
+def forget_shared_memory(run_dir: Path) -> None:
+    """Remove what Envoy leaves behind in /dev/shm, unless another Envoy of this run directory is alive."""
+    number = base_id(run_dir) * 10
+    try:
+        if f"@envoy_domain_socket_parent_{number}" in Path("/proc/net/unix").read_text(errors="replace"):
+            return
+        Path(f"/dev/shm/envoy_shared_memory_{number}").unlink(missing_ok=True)
+    except OSError as err:
+        log.warning("envoy's shared memory was not removed", error=str(err))
 
 
 def check_port_free(address: str, port: int) -> None:
@@ -124,15 +135,17 @@ class EnvoyProcess:
             check_port_free(config.address, config.port)
         prepare(config, paths)
         log_file = log_file or paths.gateway_dir / "envoy.log"
-        process = await asyncio.create_subprocess_exec(
-            binary,
-            *envoy_arguments(config, paths, restart_epoch, log_file),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            # A Ctrl-C in the terminal is for the owner, who stops things in order.
-            start_new_session=True,
-        )
+        with log_file.open("ab") as early_words:
+            process = await asyncio.create_subprocess_exec(
+                binary,
+                *envoy_arguments(config, paths, restart_epoch, log_file),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                # What Envoy says before it has opened its log.
+                stderr=early_words,
+                # A Ctrl-C in the terminal is for the owner, who stops things in order.
+                start_new_session=True,
+            )
         envoy = cls(process, paths, restart_epoch)
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
@@ -177,6 +190,7 @@ class EnvoyProcess:
         except TimeoutError:
             log.warning("envoy does not end; killing it", pid=self._process.pid)
             await self._kill()
+        forget_shared_memory(self._paths.run_dir)
 
     async def _wait_idle(self, admin: EnvoyAdmin) -> None:
         while self._process.returncode is None:

@@ -15,10 +15,10 @@ from pybrix.cluster.apiserver.jsonpatch import (
     MalformedPatch,
     PatchDoesNotApply,
     apply_json_patch,
-    apply_merge_patch,
 )
 from pybrix.cluster.apiserver.resources import TYPES
 from pybrix.cluster.apiserver.strategic import apply_strategic_patch
+from pybrix.kube.patch import apply_merge_patch
 
 DOCUMENTS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4),

@@ -1,4 +1,4 @@
-"""RFC 6902 (JSON Patch) and RFC 7386 (JSON Merge Patch) on JSON-like values. Pure.
+"""RFC 6902 (JSON Patch) on JSON-like values. Pure.
 
 Bounded where a small patch could grow an object without end: operations, and the bytes that `copy` duplicates.
 """
@@ -21,19 +21,6 @@ class MalformedPatch(ValueError):
 
 class PatchDoesNotApply(ValueError):
     """The patch is well-formed, but not for this object: a path is missing, a test fails."""
-
-
-def apply_merge_patch(target: Any, patch: Any) -> Any:
-    """Return `target` with an RFC 7386 patch applied; neither argument is changed."""
-    if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
-    merged = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = apply_merge_patch(merged.get(name), value)
-    return merged
 
 
 def apply_json_patch(target: Any, operations: Any) -> Any:

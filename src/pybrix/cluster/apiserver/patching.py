@@ -9,11 +9,11 @@ from pybrix.cluster.apiserver.jsonpatch import (
     MalformedPatch,
     PatchDoesNotApply,
     apply_json_patch,
-    apply_merge_patch,
 )
 from pybrix.cluster.apiserver.resources import ResourceType
 from pybrix.cluster.apiserver.strategic import apply_strategic_patch
 from pybrix.kube.interface import PatchType
+from pybrix.kube.patch import apply_merge_patch
 
 
 def patched(served: ResourceType, data: dict[str, Any], patch_type: PatchType, patch: Any) -> Any:
