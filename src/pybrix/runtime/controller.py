@@ -18,7 +18,7 @@ import structlog
 
 from pybrix.api.identity import ObjectKey
 from pybrix.api.meta import Object
-from pybrix.kube.errors import Conflict, TooManyRequests
+from pybrix.kube.errors import Conflict, KubeError, TooManyRequests
 from pybrix.kube.informer import Informer
 from pybrix.kube.interface import EventType
 from pybrix.runtime.actions import Plan
@@ -225,6 +225,11 @@ class Controller:
             queue.forget(key)
             log.error("giving up until the object changes", error=str(err))
             return "terminal"
+        except KubeError as err:
+            # An answer of the server (or none): where it was asked from tells nobody anything.
+            delay_s = queue.add_failed(key)
+            log.warning("reconcile failed", error=str(err), failures=queue.failures(key), delay_s=delay_s)
+            return "error"
         except Exception:
             delay_s = queue.add_failed(key)
             log.exception("reconcile failed", failures=queue.failures(key), delay_s=delay_s)
