@@ -6,7 +6,8 @@ written back whole: writes are creations or merge-patch differences (`kube.patch
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 import msgspec
 
@@ -144,19 +145,35 @@ class Condition(Value, frozen=True):
         return self.status == "True"
 
 
-def find_condition(conditions: list[Condition], kind: str) -> Condition | None:
+class ConditionLike(Protocol):
+    """What every shape of condition has."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def status(self) -> str: ...
+
+    @property
+    def last_transition_time(self) -> str | None: ...
+
+
+_C = TypeVar("_C", bound=ConditionLike)
+
+
+def find_condition(conditions: Sequence[_C], kind: str) -> _C | None:
     """Return the condition of that type, or None."""
     return next((c for c in conditions if c.type == kind), None)
 
 
-def set_condition(conditions: list[Condition], new: Condition, now: str) -> list[Condition]:
+def set_condition(conditions: Sequence[_C], new: _C, now: str) -> list[_C]:
     """Return the list with `new` in place of the condition of its type.
 
     `lastTransitionTime` changes only when the status does, as `apimeta.SetStatusCondition` has it.
     """
     old = find_condition(conditions, new.type)
     since = old.last_transition_time if old is not None and old.status == new.status else now
-    settled = msgspec.structs.replace(new, last_transition_time=since or now)
+    settled: _C = msgspec.structs.replace(cast(Any, new), last_transition_time=since or now)
     if old is None:
         return [*conditions, settled]
     return [settled if c.type == new.type else c for c in conditions]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pybrix.api.apps import Deployment, ReplicaSet
+from pybrix.api.autoscaling.v1alpha1.podautoscaler import PodAutoscaler
 from pybrix.api.core import (
     ConfigMap,
     EndpointSlice,
@@ -16,7 +17,31 @@ from pybrix.api.core import (
     Secret,
     Service,
 )
+from pybrix.api.kvcache.v1alpha1.kvcachepool import KVCachePool
+from pybrix.api.markers import CustomResource
 from pybrix.api.meta import Object
+from pybrix.api.model.v1alpha1.modeladapter import ModelAdapter
+from pybrix.api.model.v1alpha1.modelclaim import ModelClaim
+from pybrix.api.orchestration.v1alpha1.kvcache import KVCache
+from pybrix.api.orchestration.v1alpha1.podset import PodSet
+from pybrix.api.orchestration.v1alpha1.rayclusterfleet import RayClusterFleet
+from pybrix.api.orchestration.v1alpha1.rayclusterreplicaset import RayClusterReplicaSet
+from pybrix.api.orchestration.v1alpha1.roleset import RoleSet
+from pybrix.api.orchestration.v1alpha1.stormservice import StormService
+
+CUSTOM_KINDS: tuple[type[CustomResource], ...] = (
+    PodAutoscaler,
+    ModelAdapter,
+    ModelClaim,
+    KVCachePool,
+    KVCache,
+    RayClusterReplicaSet,
+    RayClusterFleet,
+    StormService,
+    RoleSet,
+    PodSet,
+)
+"""The kinds that are installed by a CustomResourceDefinition of ours."""
 
 KINDS: tuple[type[Object], ...] = (
     Namespace,
@@ -30,6 +55,7 @@ KINDS: tuple[type[Object], ...] = (
     Lease,
     Deployment,
     ReplicaSet,
+    *CUSTOM_KINDS,
 )
 _BY_NAME = {(cls.gvk.api_version, cls.gvk.kind): cls for cls in KINDS}
 

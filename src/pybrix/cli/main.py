@@ -22,6 +22,7 @@ COMMANDS = {
     "simulator": ("pybrix.cli.simulator", "Run a vLLM-compatible engine without a GPU."),
     "llamacpp": ("pybrix.cli.llamacpp", "Run a real model with llama.cpp."),
     "sidecar": ("pybrix.cli.sidecar", "Helpers that run beside an engine (drain)."),
+    "crds": ("pybrix.cli.crds", "Print the definitions of the Kubernetes kinds."),
     "completion": ("pybrix.cli.completion", "Print shell completion."),
 }
 
