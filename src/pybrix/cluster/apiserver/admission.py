@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Container, Mapping
 from typing import Any
 
 from pybrix.cluster.apiserver.failures import Cause, bad_request, forbidden_field, invalid, invalid_value
 from pybrix.cluster.apiserver.kinds.addresses import NetworkFull, choose_address
 from pybrix.cluster.apiserver.kinds.defaults import default_object, qos_class
-from pybrix.cluster.apiserver.kinds.definitions import CLEANUP_FINALIZER
+from pybrix.cluster.apiserver.kinds.definitions import CLEANUP_FINALIZER, unknown_in_schemas
 from pybrix.cluster.apiserver.kinds.validation import validate_create, validate_update
 from pybrix.cluster.apiserver.options import WriteOptions
-from pybrix.cluster.apiserver.resources import ResourceType
+from pybrix.cluster.apiserver.resources import CRD_RESOURCE, CUSTOM_ENVELOPE, ResourceType
 from pybrix.cluster.apiserver.schema.decode import WrongType, decode_struct
+from pybrix.cluster.apiserver.structural.pruning import TooDeep, fresh
 from pybrix.kube.errors import StatusError
 
 Data = dict[str, Any]
+_MAX_REPORTED = 50
 # What only the server writes.
 _SERVER_OWNED = (
     "uid",
@@ -45,11 +46,17 @@ def decode(served: ResourceType, data: Any, options: WriteOptions) -> Data:
     if data["kind"] != served.kind:
         raise bad_request(f"the kind in the data ({data['kind']}) does not match the expected kind ({served.kind})")
     try:
-        decoded = decode_struct(copy.deepcopy(data) if served.is_custom else data, served.shape)
-    except WrongType as err:
+        if served.custom is not None:
+            decoded = decode_struct(fresh(data), CUSTOM_ENVELOPE)
+            decoded.unknown += served.custom.prune(decoded.value)
+        else:
+            decoded = decode_struct(data, served.shape)
+    except (WrongType, TooDeep) as err:
         raise bad_request(
             f'{served.kind} in version "{served.version}" cannot be handled as a {served.kind}: {err}'
         ) from err
+    if served.storage == CRD_RESOURCE:
+        decoded.unknown += unknown_in_schemas(decoded.value)
     _report_unknown(decoded.unknown, options)
     metadata = decoded.value.setdefault("metadata", {})
     for name in ("labels", "annotations", "ownerReferences", "finalizers"):
@@ -62,12 +69,14 @@ def decode(served: ResourceType, data: Any, options: WriteOptions) -> Data:
 
 
 def _report_unknown(paths: list[str], options: WriteOptions) -> None:
-    if not paths or options.field_validation == "Ignore":
+    listed = [*options.duplicates, *(f'unknown field "{path}"' for path in sorted(paths))]
+    if not listed or options.field_validation == "Ignore":
         return
-    listed = [f'unknown field "{path}"' for path in sorted(paths)]
+    more = [f"and {len(listed) - _MAX_REPORTED} more"] if len(listed) > _MAX_REPORTED else []
+    shown = [*listed[:_MAX_REPORTED], *more]
     if options.field_validation == "Strict":
-        raise bad_request(f"strict decoding error: {', '.join(listed)}")
-    options.warnings.extend(listed)
+        raise bad_request(f"strict decoding error: {', '.join(shown)}")
+    options.warnings.extend(text for text in shown if text not in options.warnings)
 
 
 def refuse(served: ResourceType, name: str, causes: list[Cause]) -> StatusError:
@@ -85,11 +94,15 @@ def complete_new(served: ResourceType, data: Data, *, uid: str, now: str) -> Non
         metadata["generation"] = 1
     if not served.is_namespaced:
         metadata.pop("namespace", None)
-    if not served.is_custom:
+    if served.custom is None:
         default_object(served.kind, data)
     # A node registers itself with its status; of every other kind the status comes later, through its own door.
     if served.has_status and served.kind != "Node":
         data.pop("status", None)
+    if served.custom is not None:
+        defaulted = served.custom.defaulted(data)
+        data.clear()
+        data.update(defaulted)
     match () if served.is_custom else served.kind:
         case "Pod":
             data["status"] = {"phase": "Pending", "qosClass": qos_class(data["spec"])}
@@ -137,6 +150,8 @@ def check_new(served: ResourceType, data: Data) -> None:
     """Raise `Invalid` with every cause when a new object is wrong."""
     kind = "" if served.is_custom else served.kind
     causes = validate_create(kind, data)
+    if served.custom is not None:
+        causes += served.custom.check(data)
     if causes:
         raise refuse(served, data["metadata"].get("name", ""), causes)
 
@@ -163,7 +178,7 @@ def complete_update(served: ResourceType, old: Data, new: Data, subresource: str
             merged["status"] = new["status"]
         else:
             merged.pop("status", None)
-        return merged
+        return merged if served.custom is None else served.custom.defaulted(merged)
     merged = new
     metadata = {k: v for k, v in new["metadata"].items() if k not in (*_SERVER_OWNED, "managedFields")}
     for name in (*_SERVER_OWNED, "managedFields", "name", "namespace", "generateName", "resourceVersion"):
@@ -174,7 +189,10 @@ def complete_update(served: ResourceType, old: Data, new: Data, subresource: str
         merged.pop("status", None)
         if "status" in old:
             merged["status"] = old["status"]
-    if not served.is_custom:
+    if served.custom is not None:
+        merged = served.custom.defaulted(merged)
+        metadata = merged["metadata"]
+    else:
         if served.kind == "Namespace":
             merged["spec"] = old["spec"]
         if served.kind == "Pod":
@@ -197,9 +215,13 @@ def _keep_pod_fields(old: Data, new: Data) -> None:
             spec[name] = old["spec"][name]
 
 
-def check_update(served: ResourceType, old: Data, new: Data) -> None:
-    """Raise `Invalid` with every cause when an update is wrong."""
+def check_update(served: ResourceType, old: Data, new: Data, subresource: str) -> None:
+    """Raise `Invalid` with every cause when an update is wrong; of status, built-in kinds accept what has its type."""
+    if subresource == "status" and served.custom is None:
+        return
     causes = validate_update("" if served.is_custom else served.kind, old, new)
+    if served.custom is not None:
+        causes += served.custom.check(new, old)
     if causes:
         raise refuse(served, new["metadata"].get("name", ""), causes)
 

@@ -122,7 +122,9 @@ class Objects:
         return stored
 
     def view(self, served: ResourceType, data: Data) -> Data:
-        """Return the stored form in a served version; versions differ in nothing but their name."""
+        """Return the stored form in a served version: its name, and of a custom resource its fields and defaults."""
+        if served.custom is not None and int(data["metadata"].get("resourceVersion") or 0) <= served.settled_revision:
+            data = served.custom.as_read(data)
         if data.get("apiVersion") == served.api_version:
             return data
         return {**data, "apiVersion": served.api_version}
@@ -137,6 +139,7 @@ class Objects:
         """
         data = admission.decode(served, sent, options)
         self._place(served, namespace, data)
+        # What is filled in later belongs to nobody.
         sent_fields = {**data, "metadata": dict(data["metadata"])}
         metadata = data["metadata"]
         if metadata.get("resourceVersion"):
@@ -243,8 +246,7 @@ class Objects:
         new = admission.complete_update(served, old, data, subresource)
         if served.storage == "services":
             admission.assign_address(served, new, old, self._addresses(besides=stored.key))
-        if subresource != "status":
-            admission.check_update(served, old, new)
+        admission.check_update(served, old, new, subresource)
         admission.bump_generation(served, old, new)
         if served.storage == CRD_RESOURCE and subresource == "":
             new["status"] = definition_status(new, self._names_taken(new), self._now())

@@ -23,6 +23,8 @@ class WriteOptions:
     field_validation: str = "Warn"
     force: bool = False
     warnings: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
+    """Complaints about fields that the body has twice."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,11 @@ from typing import Any
 from pybrix.cluster.apiserver.schema.core_types import CORE_TYPES, META_TYPES, OTHER_TYPES
 from pybrix.cluster.apiserver.schema.pod_types import APPS_TYPES, POD_TYPES
 from pybrix.cluster.apiserver.schema.shape import ANY, Field, Form, ListType, Shape, parse_types, shape_of_openapi
+from pybrix.cluster.apiserver.structural.custom import CustomSchema
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 TYPES: dict[str, Shape] = parse_types((META_TYPES, CORE_TYPES, OTHER_TYPES, POD_TYPES, APPS_TYPES))
+NEVER_SETTLED = 2**63
 CRD_RESOURCE = "customresourcedefinitions.apiextensions.k8s.io"
 
 
@@ -53,6 +55,10 @@ class ResourceType:
     printer_columns: tuple[Mapping[str, Any], ...] = ()
     schema: Mapping[str, Any] | None = None
     """The `openAPIV3Schema` of a custom resource."""
+    custom: CustomSchema | None = None
+    """What the schema of a custom resource does to its objects."""
+    settled_revision: int = 0
+    """Of a custom resource: objects that are not newer were written under another schema, perhaps."""
     deprecation: str = ""
     """A warning that every request for this version gets."""
 
@@ -283,8 +289,19 @@ def _custom_type(crd: Mapping[str, Any], version: Mapping[str, Any]) -> Resource
         may_update_blindly=False,
         printer_columns=tuple(version.get("additionalPrinterColumns") or ()),
         schema=schema,
+        custom=CustomSchema(schema),
+        settled_revision=_settled_revision(crd),
         deprecation=warning if version.get("deprecated") else "",
     )
+
+
+def _settled_revision(crd: Mapping[str, Any]) -> int:
+    """Return the revision after which every object was written under the schema that serves it."""
+    schemas = [version.get("schema") for version in crd["spec"]["versions"]]
+    if any(schema != schemas[0] for schema in schemas):
+        return NEVER_SETTLED
+    version = str(crd["metadata"].get("resourceVersion", ""))
+    return int(version) if version.isdigit() else NEVER_SETTLED
 
 
 def custom_shape(schema: Mapping[str, Any] | None) -> Shape:
@@ -292,9 +309,18 @@ def custom_shape(schema: Mapping[str, Any] | None) -> Shape:
     described = shape_of_openapi(dict(schema)) if schema else ANY
     shape = Shape(Form.STRUCT, is_open=True, description=described.description)
     shape.fields.update(described.fields)
-    metadata = TYPES["ObjectMeta"]
+    shape.fields.update(CUSTOM_ENVELOPE.fields)
+    return shape
+
+
+def _envelope() -> Shape:
+    shape = Shape(Form.STRUCT, is_open=True)
     string = Shape(Form.SCALAR, "string")
     shape.fields["apiVersion"] = Field("apiVersion", string)
     shape.fields["kind"] = Field("kind", string)
-    shape.fields["metadata"] = Field("metadata", metadata, list_type=ListType.ATOMIC)
+    shape.fields["metadata"] = Field("metadata", TYPES["ObjectMeta"], list_type=ListType.ATOMIC)
     return shape
+
+
+CUSTOM_ENVELOPE = _envelope()
+"""What every custom resource is decoded as; the rest is its schema's."""

@@ -302,7 +302,7 @@ class Routes:
 
     def _raw(self, served: ResourceType) -> Callable[[Stored], bytes]:
         def render(stored: Stored) -> bytes:
-            if stored.data.get("apiVersion") == served.api_version:
+            if stored.data.get("apiVersion") == served.api_version and stored.revision > served.settled_revision:
                 return stored.raw
             return _encode(self._objects.view(served, stored.data))
 

@@ -10,12 +10,14 @@ import msgspec
 from pybrix.api.meta import Condition, set_condition
 from pybrix.cluster.apiserver.failures import Cause, duplicate, invalid_value, not_supported, required
 from pybrix.cluster.apiserver.kinds.names import check_dns_1035, check_dns_label, check_dns_subdomain
+from pybrix.cluster.apiserver.structural.definition import check_schema, unknown_keywords
 
 Object = dict[str, Any]
 CLEANUP_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 
 
-def check_definition(data: Object) -> list[Cause]:
+def check_definition(data: Object, old: Object | None = None) -> list[Cause]:
+    """Return what is wrong with a definition; schemas that `old` has already are not looked at again."""
     spec = data["spec"]
     names = spec.get("names", {})
     causes: list[Cause] = []
@@ -44,10 +46,25 @@ def check_definition(data: Object) -> list[Cause]:
     if (spec.get("conversion") or {}).get("strategy", "None") != "None":
         detail = "this server has no conversion webhooks; only None"
         causes.append(invalid_value("spec.conversion.strategy", spec["conversion"]["strategy"], detail))
-    return causes + _check_versions(spec.get("versions", []))
+    return causes + _check_versions(spec.get("versions", []), [] if old is None else _schemas(old))
 
 
-def _check_versions(versions: list[Object]) -> list[Cause]:
+def unknown_in_schemas(data: Object) -> list[str]:
+    """Return the paths of what is no keyword of a schema."""
+    found: list[str] = []
+    for index, version in enumerate((data.get("spec") or {}).get("versions") or ()):
+        schema = version.get("schema")
+        if isinstance(schema, dict):
+            found += unknown_keywords(schema.get("openAPIV3Schema"), f"spec.versions[{index}].schema.openAPIV3Schema")
+    return found
+
+
+def _schemas(data: Object) -> list[Any]:
+    versions = data["spec"].get("versions", [])
+    return [v["schema"].get("openAPIV3Schema") for v in versions if isinstance(v.get("schema"), dict)]
+
+
+def _check_versions(versions: list[Object], known_schemas: list[Any]) -> list[Cause]:
     if not versions:
         return [required("spec.versions", "must have at least one version")]
     causes: list[Cause] = []
@@ -66,6 +83,8 @@ def _check_versions(versions: list[Object]) -> list[Cause]:
         elif root.get("type") != "object":
             detail = "must be object at the root"
             causes.append(invalid_value(f"{path}.schema.openAPIV3Schema.type", root.get("type", ""), detail))
+        elif root not in known_schemas:
+            causes += check_schema(root, f"{path}.schema.openAPIV3Schema")
         for number, column in enumerate(version.get("additionalPrinterColumns", ())):
             at = f"{path}.additionalPrinterColumns[{number}]"
             for part in ("name", "type", "jsonPath"):
@@ -87,7 +106,8 @@ def _check_versions(versions: list[Object]) -> list[Cause]:
 
 
 def check_definition_update(old: Object, new: Object) -> list[Cause]:
-    causes = [
+    causes = check_definition(new, old)
+    causes += [
         invalid_value(f"spec.{name}", new["spec"].get(name), "field is immutable")
         for name in ("group", "scope")
         if old["spec"].get(name) != new["spec"].get(name)
