@@ -30,7 +30,7 @@ def event(**fields: Any) -> bytes:
 
 
 def counts(record: dict[str, Any]) -> tuple[Any, Any, Any]:
-    return record["prompt_tokens"], record["completion_tokens"], record["cached_tokens"]
+    return record.get("prompt_tokens"), record.get("completion_tokens"), record.get("cached_tokens")
 
 
 def sends(pieces: Iterable[bytes]) -> Reply:

@@ -72,7 +72,7 @@ def _connection_manager(config: GatewayConfiguration, paths: EnvoyPaths) -> Conf
                 },
             },
         ],
-        "access_log": [_access_log()],
+        "access_log": [_access_log(config)],
         "access_log_options": {"access_log_flush_interval": duration(config.reservation_renewal_s)},
         "local_reply_config": local_replies.render_local_replies(config),
         # Clients are outside: their address goes to x-forwarded-for, and none is trusted for where it comes from.
@@ -120,7 +120,7 @@ def _exact(name: str) -> Config:
 
 def _decision_filter(config: GatewayConfiguration) -> Config:
     """Ask the brain, with the whole body; go on without it when it fails or takes too long."""
-    asked = ("content-type", "x-request-id", *wire.DECISION_HEADERS)
+    asked = ("x-request-id", *wire.DECISION_HEADERS)
     answered = (wire.ENDPOINTS_HEADER, wire.CLUSTER_HEADER, wire.RESERVATION_HEADER, wire.STRATEGY_HEADER)
     return {
         "@type": f"{_TYPE}envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
@@ -148,9 +148,8 @@ def _decision_filter(config: GatewayConfiguration) -> Config:
     }
 
 
-def _access_log() -> Config:
+def _access_log(config: GatewayConfiguration) -> Config:
     """Return one record per routed request (and its renewals), typed, in batches, to the brain."""
-    usage = f"%DYNAMIC_METADATA({METADATA}:usage:{{}})%"
     record = {
         wire.LogField.RESERVATION: f"%REQ({wire.RESERVATION_HEADER})%",
         wire.LogField.REQUEST_ID: "%REQ(x-request-id)%",
@@ -161,11 +160,11 @@ def _access_log() -> Config:
         wire.LogField.FLAGS: "%RESPONSE_FLAGS%",
         wire.LogField.TTFT_MS: "%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:ms)%",
         wire.LogField.DURATION_MS: "%DURATION%",
-        wire.LogField.PROMPT_TOKENS: usage.format("prompt_tokens"),
-        wire.LogField.COMPLETION_TOKENS: usage.format("completion_tokens"),
-        wire.LogField.CACHED_TOKENS: usage.format("cached_tokens"),
         wire.LogField.ATTEMPTS: "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
     }
+    if config.is_usage_counted:
+        for field in wire.USAGE_FIELDS:
+            record[field] = f"%DYNAMIC_METADATA({METADATA}:usage:{field})%"
     return {
         "name": "envoy.access_loggers.fluentd",
         # What the brain refused, and what no model claimed, it knows or need not know.

@@ -43,7 +43,7 @@ DECISION_HEADERS = (
     "external-filter",
     "traceparent",
 )
-"""What the brain sees of a request's headers, besides host, authorization, content-type and `x-request-id`."""
+"""What the brain sees of a request's headers, besides host, authorization and `x-request-id`."""
 
 REFUSAL_HEADERS = ("content-type", "retry-after")
 REFUSAL_HEADER_PREFIXES = ("x-error-", "x-ratelimit-")
@@ -145,3 +145,7 @@ class LogField:
     COMPLETION_TOKENS = "completion_tokens"
     CACHED_TOKENS = "cached_tokens"
     ATTEMPTS = "attempts"
+
+
+USAGE_FIELDS = (LogField.PROMPT_TOKENS, LogField.COMPLETION_TOKENS, LogField.CACHED_TOKENS)
+"""Keys that are left out where token usage is not counted."""

@@ -141,12 +141,12 @@ class Director:
         namespace = question.namespace
         if question.path.startswith("/namespaces/"):
             namespace = split_namespace(question.path)[0] or namespace
-        if not namespace:
-            homes = view.namespaces.get(name, ())
-            if len(homes) > 1:
+        if namespace:
+            model = view.models.get(ModelKey(namespace, name))
+        else:
+            model = view.at_home.get(name)
+            if model is None and (homes := view.namespaces.get(name)):
                 return refusal.model_ambiguous(name, homes, NAMESPACE_HEADER)
-            namespace = homes[0] if homes else ""
-        model = view.models.get(ModelKey(namespace, name))
         return model or refusal.model_unknown(name, namespace, view.names(namespace))
 
     def account(self, record: AccessRecord) -> None:
@@ -188,9 +188,10 @@ class Director:
         if endpoint is not None:
             self._loads.entry(endpoint.id).outcomes.add(record)
         if held is not None:
-            # Envoy walked down the ranking: all but the last endpoint it tried failed before they answered.
-            for tried in held.ranking[: max(0, record.attempts - 1)]:
-                self._loads.entry(tried.id).outcomes.failed_attempts += 1
+            if record.attempts > 1:
+                # Envoy walked down the ranking: all but the last endpoint it tried failed before they answered.
+                for tried in held.ranking[: record.attempts - 1]:
+                    self._loads.entry(tried.id).outcomes.failed_attempts += 1
             endpoint = held.endpoint
         if endpoint is not None:
             models, key = self.counters.models, ModelKey(endpoint.namespace, endpoint.model)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgpack
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pybrix.gateway.accesslog.forward import ForwardError, ForwardParser
+from pybrix.gateway.accesslog.forward import EnvoyMessage, ForwardError, ForwardParser
 from pybrix.gateway.accesslog.record import read_record
 
 ONE = {"reservation": "me.1", "type": "DownstreamEnd", "status": 200, "upstream": "127.64.0.1:8000"}
@@ -93,6 +94,38 @@ def test_however_the_bytes_are_cut_the_records_are_the_same(found: list[dict[Any
         at, turn = at + size, turn + 1
     assert got == want
     assert len(got) == 2 * len(found) + 1
+
+
+ENVOY_RECORD = {
+    "attempts": 1,
+    "cached_tokens": None,
+    "cluster": "default/m",
+    "completion_tokens": 20.0,
+    "duration_ms": 40,
+    "flags": "-",
+    "prompt_tokens": 310.0,
+    "request_id": "0ccc0346-c368-4451-8c34-0878d26b4f08",
+    "reservation": "me.1",
+    "status": 200,
+    "ttft_ms": 12,
+    "type": "DownstreamEnd",
+    "upstream": "127.64.0.1:8000",
+}
+"""As Envoy 1.40 sends it."""
+odd = st.one_of(st.none(), st.booleans(), st.integers(-5, 1 << 70), st.floats(), st.text(max_size=5), st.just("-"))
+
+
+def test_what_envoy_sends_fits_the_typed_decoder() -> None:
+    message = msgspec.msgpack.decode(msgpack.packb(["pybrix", [[1_700_000_000, ENVOY_RECORD]]]), type=EnvoyMessage)
+    assert [record.read() for _, record in message.entries] == [read_record(ENVOY_RECORD)]
+
+
+@given(st.dictionaries(st.sampled_from(sorted(ENVOY_RECORD)), odd, max_size=3), st.booleans())
+def test_the_typed_decoder_reads_what_the_general_one_reads(changes: dict[str, Any], is_dropped: bool) -> None:
+    kept = {key: value for key, value in ENVOY_RECORD.items() if not is_dropped or key not in changes}
+    record = kept if is_dropped else kept | changes
+    record = {key: v if type(v) is not int or v < 1 << 63 else 1 << 63 for key, v in record.items()}
+    assert ForwardParser().feed(forward(record)) == [read_record(record)]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgpack
+import msgspec
 
-from pybrix.gateway.accesslog.record import read_record
+from pybrix.gateway.accesslog.record import EnvoyRecord, read_record
 from pybrix.gateway.framework.outcome import AccessRecord
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -23,12 +24,27 @@ class ForwardError(ValueError):
     """The stream is not the forward protocol (or not one that is read here): the connection cannot go on."""
 
 
+class EnvoyMessage(msgspec.Struct, array_like=True):
+    """A message in Forward mode, of the types that Envoy sends. Options may follow the entries."""
+
+    tag: str
+    entries: list[tuple[int, EnvoyRecord]]
+
+
+_ENVOY_MESSAGE = msgspec.msgpack.Decoder(EnvoyMessage)
+
+
 class ForwardParser:
-    """Decodes one connection's stream; a record may come in any number of pieces."""
+    """Decodes one connection's stream; a record may come in any number of pieces.
+
+    Nearly all that comes is one whole message of Envoy's at a time, which a typed decoder takes in one step. Anything
+    else is read piece by piece.
+    """
 
     def __init__(self, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self._max_message_bytes = max_message_bytes
         self._unpacker = _unpacker(max_message_bytes)
+        self._unpacker_bytes = 0
 
     def feed(self, data: bytes) -> list[AccessRecord]:
         """Return the records that are complete now, in their order.
@@ -36,8 +52,14 @@ class ForwardParser:
         Raises:
             ForwardError: the stream cannot be understood, or a message is too large.
         """
+        if self._unpacker.tell() == self._unpacker_bytes and len(data) <= self._max_message_bytes:
+            try:
+                return [record.read() for _, record in _ENVOY_MESSAGE.decode(data).entries]
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                pass  # not one whole message, or not Envoy's types
         found: list[AccessRecord] = []
         try:
+            self._unpacker_bytes += len(data)
             self._unpacker.feed(data)
             for message in self._unpacker:
                 found.extend(read_record(fields) for fields in _entries(message, self._max_message_bytes))

@@ -7,13 +7,54 @@ that made them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from pybrix.envoy.wire import LogField
 from pybrix.gateway.framework.outcome import AccessRecord
 
 _RENEWAL = "DownstreamPeriodic"
 _MAX_TOKENS = 1 << 40
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX_TOKENS)]
+Tokens = Count | Annotated[float, msgspec.Meta(ge=0, le=_MAX_TOKENS)] | None
+
+
+class EnvoyRecord(msgspec.Struct, gc=False):
+    """A record of the types that Envoy sends, to be decoded in one step. Its fields are those of `LogField`."""
+
+    type: str = ""
+    reservation: str | None = None
+    upstream: str | None = None
+    status: Count | None = None
+    flags: str | None = None
+    ttft_ms: Count | None = None
+    duration_ms: Count | None = None
+    prompt_tokens: Tokens = None
+    completion_tokens: Tokens = None
+    cached_tokens: Tokens = None
+    attempts: Count | None = None
+    request_id: str | None = None
+
+    def read(self) -> AccessRecord:
+        """Return what `read_record` makes of the same fields, at a fraction of its cost."""
+        # By position: keywords cost as much again.
+        return AccessRecord(
+            _text(self.reservation),
+            self.type == _RENEWAL,
+            _text(self.upstream),
+            self.status or 0,
+            _text(self.flags),
+            self.ttft_ms,
+            self.duration_ms or 0,
+            int(self.prompt_tokens or 0),
+            int(self.completion_tokens or 0),
+            int(self.cached_tokens or 0),
+            self.attempts or 0,
+            _text(self.request_id),
+        )
 
 
 def read_record(fields: Mapping[Any, Any]) -> AccessRecord:

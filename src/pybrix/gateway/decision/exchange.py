@@ -33,6 +33,7 @@ _NAMESPACE = NAMESPACE_HEADER.encode()
 _STRATEGY = b"routing-strategy"
 _LENGTH = b"content-length"
 _READ = frozenset({_NAMESPACE, _STRATEGY, _LENGTH})
+"""Headers that are read, by their names in lower case, as Envoy sends them."""
 _HEALTH_PATH = HEALTH_PATH.encode()
 
 _log = structlog.get_logger()
@@ -93,8 +94,8 @@ class DecisionExchange:
 
     def _reset(self) -> None:
         self._url = b""
-        self._namespace = b""
-        self._strategy = b""
+        self._namespace = ""
+        self._strategy = ""
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._head_bytes = 0
@@ -141,14 +142,15 @@ class DecisionExchange:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
         if name not in _READ:
-            return
+            if name.islower():
+                return
+            name = name.lower()
         if name == _STRATEGY:
-            self._strategy = value
+            self._strategy = value.decode("latin-1").strip()
         elif name == _NAMESPACE:
-            self._namespace = value
-        elif value.isdigit() and int(value[:20]) > self._body_limit_bytes:
+            self._namespace = value.decode("latin-1")
+        elif name == _LENGTH and value.isdigit() and int(value[:20]) > self._body_limit_bytes:
             self._refused = refusal.body_too_large(self._body_limit_bytes)
 
     def on_headers_complete(self) -> None:
@@ -182,8 +184,8 @@ class DecisionExchange:
         question = Question(
             self._url.decode("latin-1"),
             body[0] if len(body) == 1 else b"".join(body),
-            self._namespace.decode("latin-1"),
-            self._strategy.decode("latin-1").strip(),
+            self._namespace,
+            self._strategy,
         )
         try:
             answer = self._decide(question)

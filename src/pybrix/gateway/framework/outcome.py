@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class AccessRecord(msgspec.Struct, frozen=True):
+class AccessRecord(msgspec.Struct, frozen=True, gc=False):
     """What happened to a request so far (a renewal), or in the end.
 
     `status` 0 means that the client got no answer; `ttft_ms` None that no body byte came from an engine.

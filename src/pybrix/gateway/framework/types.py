@@ -33,7 +33,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     created_at: str = ""
 
 
-class Question(msgspec.Struct):
+class Question(msgspec.Struct, gc=False):
     """What Envoy asks: path and headers as the client sent them, the whole body. Absent headers are ""."""
 
     path: str
@@ -42,7 +42,7 @@ class Question(msgspec.Struct):
     strategy: str = ""
 
 
-class InferenceRequest(msgspec.Struct, frozen=True):
+class InferenceRequest(msgspec.Struct, frozen=True, gc=False):
     """What is known of a request when it is routed. `prompt_tokens` is an estimate: body bytes / 4."""
 
     namespace: str
@@ -97,7 +97,7 @@ class EndpointLoad(Protocol):
 class Loads(Protocol):
     """Live load by endpoint; an endpoint that was never used has zero load."""
 
-    def of(self, endpoint: EndpointId) -> EndpointLoad: ...
+    def of(self, endpoint: EndpointId, /) -> EndpointLoad: ...
 
 
 class Chance(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 
 from pybrix.gateway.framework.outcome import AccessRecord
@@ -54,15 +54,22 @@ class Load:
 _IDLE = Load()
 
 
+class _Loads(dict[EndpointId, Load]):
+    def __missing__(self, _: EndpointId) -> Load:
+        return _IDLE
+
+
 class LoadTable:
-    """Live load by endpoint. An endpoint that left is dropped once nothing is in flight on it."""
+    """Live load by endpoint. An endpoint that left is dropped once nothing is in flight on it.
+
+    Attributes:
+        of: returns an endpoint's load, only to be read; zero for one that was never used. The dict's own method, for
+            strategies call it for every endpoint of every request.
+    """
 
     def __init__(self) -> None:
-        self._loads: dict[EndpointId, Load] = {}
-
-    def of(self, endpoint: EndpointId) -> Load:
-        """Return the endpoint's load, only to be read; zero for one that was never used."""
-        return self._loads.get(endpoint, _IDLE)
+        self._loads = _Loads()
+        self.of: Callable[[EndpointId], Load] = self._loads.__getitem__
 
     def entry(self, endpoint: EndpointId) -> Load:
         """Return the live object, making it if need be."""
@@ -72,7 +79,7 @@ class LoadTable:
         return found
 
     def add(self, endpoint: EndpointId, prompt_tokens: int) -> None:
-        entry = self.entry(endpoint)
+        entry = self._loads.get(endpoint) or self.entry(endpoint)
         entry.requests += 1
         entry.prompt_tokens += prompt_tokens
 

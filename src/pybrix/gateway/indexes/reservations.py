@@ -7,9 +7,9 @@ brain reserved is recognised after a restart.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pybrix.gateway.framework.types import Endpoint
 from pybrix.gateway.indexes.load import LoadTable
@@ -41,8 +41,7 @@ class TokenSource:
         return self._tokens.pop()
 
 
-@dataclass(slots=True)
-class Reservation:
+class Reservation(msgspec.Struct):
     """A request in flight. `endpoint` is where it is counted; `ranking` are the endpoints Envoy may retry on."""
 
     id: str
@@ -69,7 +68,7 @@ class Reservations:
         self._issue = issue
         self.lifetime_s = MISSED_RENEWALS * renewal_s + LOG_DELAY_S
         # Oldest renewal first, so that expiry looks at the head only.
-        self._held: OrderedDict[str, Reservation] = OrderedDict()
+        self._held: dict[str, Reservation] = {}
 
     def reserve(self, ranking: Sequence[Endpoint], prompt_tokens: int, now_s: float) -> str:
         """Count a request on the first endpoint of the ranking and return the reservation's id."""
@@ -98,11 +97,11 @@ class Reservations:
 
     def renew(self, reservation_id: str, endpoint: Endpoint | None, now_s: float) -> bool:
         """Keep a reservation alive; with another `endpoint` (a retry) it moves there. False: it is not held."""
-        held = self._held.get(reservation_id)
+        held = self._held.pop(reservation_id, None)
         if held is None:
             return False
         held.renewed_s = now_s
-        self._held.move_to_end(reservation_id)
+        self._held[reservation_id] = held
         if endpoint is not None and endpoint.id != held.endpoint.id:
             self._loads.remove(held.endpoint.id, held.prompt_tokens)
             self._loads.add(endpoint.id, held.prompt_tokens)
@@ -119,12 +118,12 @@ class Reservations:
     def expire(self, now_s: float) -> list[Reservation]:
         """Release those whose renewals stopped; return them, oldest first."""
         expired: list[Reservation] = []
-        while self._held:
-            key, oldest = next(iter(self._held.items()))
+        for oldest in self._held.values():
             if now_s - oldest.renewed_s <= self.lifetime_s:
                 break
-            self.release(key)
             expired.append(oldest)
+        for lost in expired:
+            self.release(lost.id)
         return expired
 
     def __len__(self) -> int:

@@ -14,5 +14,8 @@ class BestFirst:
         if len(scores) == 1:
             return (0,)
         draw = chance.random
-        keys = [(-score, draw()) for score in scores]
-        return sorted(range(len(keys)), key=keys.__getitem__)
+        places = [draw() for _ in scores]
+        order = sorted(range(len(places)), key=places.__getitem__)
+        # A stable sort leaves equal scores in their random order. Two sorts by numbers are cheaper than one by pairs.
+        order.sort(key=scores.__getitem__, reverse=True)
+        return order

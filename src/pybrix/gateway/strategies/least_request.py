@@ -19,7 +19,9 @@ class LeastRequest:
     def score(self, request: InferenceRequest, endpoints: Sequence[Endpoint], loads: Loads) -> Sequence[float]:
         load_of = loads.of
         counts = [load_of(endpoint.id).requests for endpoint in endpoints]
-        least, most = min(counts, default=0), max(counts, default=0)
+        if not counts:
+            return []
+        least, most = min(counts), max(counts)
         if most == least:
             return [1.0] * len(counts)
         spread = most - least

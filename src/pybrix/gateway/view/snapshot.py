@@ -84,13 +84,15 @@ class ModelView(msgspec.Struct, frozen=True):
 class ClusterView(msgspec.Struct, frozen=True):
     """All models at one moment. `version` grows with every change within one brain.
 
-    `namespaces` maps a model's name to the namespaces that have it, sorted; `by_host` maps `ip:port` to an endpoint.
+    `namespaces` maps a model's name to the namespaces that have it, sorted; `at_home` to its model where only one
+    namespace does; `by_host` maps `ip:port` to an endpoint.
     """
 
     version: int = 0
     pods: Mapping[Uid, PodFacts] = {}
     models: Mapping[ModelKey, ModelView] = {}
     namespaces: Mapping[str, tuple[str, ...]] = {}
+    at_home: Mapping[str, ModelView] = {}
     by_host: Mapping[str, Endpoint] = {}
 
     def names(self, namespace: str = "") -> list[str]:
@@ -215,5 +217,6 @@ def _indexed(version: int, pods: Mapping[Uid, PodFacts], models: Mapping[ModelKe
         pods=pods,
         models=models,
         namespaces={name: tuple(found) for name, found in namespaces.items()},
+        at_home={name: models[ModelKey(found[0], name)] for name, found in namespaces.items() if len(found) == 1},
         by_host={e.host: e for model in models.values() for e in model.endpoints},
     )
