@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+\s+(.+?)\s*$", re.MULTILINE)
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`[^`\n]*`")
 
 
 def anchor(heading: str) -> str:
@@ -22,7 +23,7 @@ def anchor(heading: str) -> str:
 def broken_links(page: Path) -> list[str]:
     """Return a sentence for every link of a page that leads nowhere."""
     problems = []
-    text = _FENCE.sub("", page.read_text())
+    text = _CODE.sub("", _FENCE.sub("", page.read_text()))
     for target in _LINK.findall(text):
         if re.match(r"[a-z]+:", target):
             continue
