@@ -47,6 +47,10 @@ CHUNKS = 129
 CHUNK_INTERVAL_S = 0.002
 TARGETS = {("short", True): 3.5, ("stream", True): 1.4, ("short", False): 2.7, ("stream", False): 1.15}
 BRAIN_TARGET_US = 60.0
+ALONE_US = 71.0
+"""What a short request costs Envoy alone on the machine that the brain's microseconds were set for."""
+BRAIN_TARGET = BRAIN_TARGET_US / ALONE_US
+"""The brain's CPU for any request over that of Envoy alone for a short one: microseconds differ by machine."""
 
 _USAGE = {"prompt_tokens": 512, "completion_tokens": CHUNKS, "total_tokens": 512 + CHUNKS}
 
@@ -436,6 +440,7 @@ def report(costs: dict[tuple[str, str], list[Cost]], names: list[str]) -> bool:
     alone, without, counted = names
     print(f"{'':7} {'':24} {'Envoy us':>9} {'brain us':>9} {'ratio':>7} {'target':>7}")
     is_reached = True
+    brains: list[tuple[str, str, float]] = []
     for kind in ("short", "stream"):
         floor = costs[kind, alone]
         for name in names:
@@ -448,11 +453,20 @@ def report(costs: dict[tuple[str, str], list[Cost]], names: list[str]) -> bool:
             target = TARGETS.get((kind, name == counted)) if name in (without, counted) else None
             line = f"{kind:7} {name:24} {envoy_us:9.1f} {brain_us:9.1f} {ratio:7.2f}"
             if target is not None:
-                is_met = ratio <= target and brain_us <= BRAIN_TARGET_US
-                is_reached = is_reached and is_met
-                line += f" {target:7.2f}  {'reached' if is_met else 'MISSED'}"
+                is_reached = is_reached and ratio <= target
+                line += f" {target:7.2f}  {'reached' if ratio <= target else 'MISSED'}"
+                short = costs["short", alone]
+                shares = [cost.brain_us / base.total_us for cost, base in zip(each, short, strict=True)]
+                brains.append((kind, name, statistics.median(shares)))
             print(line)
-    print(f"brain: at most {BRAIN_TARGET_US:.0f} us a request")
+    print(
+        f"brain over Envoy alone on the short request, at most {BRAIN_TARGET:.2f} "
+        f"({BRAIN_TARGET_US:.0f} us where that costs {ALONE_US:.0f} us)"
+    )
+    for kind, name, share in brains:
+        is_met = share <= BRAIN_TARGET
+        is_reached = is_reached and is_met
+        print(f"{kind:7} {name:44} {share:7.2f} {BRAIN_TARGET:7.2f}  {'reached' if is_met else 'MISSED'}")
     return is_reached
 
 
