@@ -13,3 +13,8 @@ def build_strategies() -> Mapping[str, Strategy]:
     """Return a new instance of every strategy by its name."""
     found: tuple[Strategy, ...] = (Random(), LeastRequest())
     return {strategy.name: strategy for strategy in found}
+
+
+def strategy_names() -> tuple[str, ...]:
+    """Return the names of all strategies, sorted."""
+    return tuple(sorted(build_strategies()))
