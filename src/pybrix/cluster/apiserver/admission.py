@@ -100,7 +100,8 @@ def complete_new(served: ResourceType, data: Data, *, uid: str, now: str) -> Non
     if served.has_status and served.kind != "Node":
         data.pop("status", None)
     if served.custom is not None:
-        defaulted = served.custom.defaulted(data)
+        # Whoever holds the metadata goes on with it.
+        defaulted = {**served.custom.defaulted(data), "metadata": metadata}
         data.clear()
         data.update(defaulted)
     match () if served.is_custom else served.kind:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import structlog
 
 from pybrix.api.identity import ObjectKey, Uid
 from pybrix.base.clock import Clock, format_rfc3339
@@ -36,6 +37,7 @@ from pybrix.cluster.apiserver.kinds.addresses import KUBERNETES_ADDRESS
 from pybrix.cluster.apiserver.kinds.definitions import CLEANUP_FINALIZER, definition_status, is_established
 from pybrix.cluster.apiserver.options import DeleteOptions, ListOptions, WriteOptions
 from pybrix.cluster.apiserver.patching import patched
+from pybrix.cluster.apiserver.policies import Change, Policies
 from pybrix.cluster.apiserver.resources import CRD_RESOURCE, Catalog, ResourceType
 from pybrix.cluster.apiserver.subresources import bound, parse_scale, print_scale, with_replicas
 from pybrix.cluster.store.history import Stored
@@ -43,6 +45,7 @@ from pybrix.cluster.store.store import Store
 from pybrix.kube.errors import StatusError
 from pybrix.kube.interface import PatchType
 
+_log = structlog.get_logger()
 Data = dict[str, Any]
 MAX_OBJECT_BYTES = 3 * 1024 * 1024 // 2
 PROTECTED_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -58,6 +61,7 @@ class Objects:
         self.catalog = catalog
         self._clock = clock
         self._chance = chance
+        self._policies = Policies(store)
         for crd in store.list(CRD_RESOURCE):
             if is_established(crd.data):
                 catalog.serve_definition(crd.data)
@@ -157,6 +161,7 @@ class Objects:
         now = self._now()
         admission.complete_new(served, data, uid=str(uuid.UUID(int=self._chance.getrandbits(128), version=4)), now=now)
         admission.check_new(served, data)
+        self._judge(Change(served, "CREATE", key, data, None, is_dry_run=options.is_dry_run), options.warnings)
         if self.store.get(served.storage, key) is not None:
             raise already_exists(served.plural, served.group, key.name)
         if served.storage == "services":
@@ -247,6 +252,9 @@ class Objects:
         if served.storage == "services":
             admission.assign_address(served, new, old, self._addresses(besides=stored.key))
         admission.check_update(served, old, new, subresource)
+        seen = (self.scale_of(served, new), self.scale_of(served, old)) if door == "scale" else (new, old)
+        change = Change(served, "UPDATE", stored.key, *seen, subresource or door, options.is_dry_run)
+        self._judge(change, options.warnings)
         admission.bump_generation(served, old, new)
         if served.storage == CRD_RESOURCE and subresource == "":
             new["status"] = definition_status(new, self._names_taken(new), self._now())
@@ -340,6 +348,8 @@ class Objects:
         self._check_preconditions(served, stored, options.uid, options.resource_version)
         if served.storage == "namespaces" and key.name in PROTECTED_NAMESPACES:
             raise forbidden("namespaces", "", key.name, "this namespace may not be deleted")
+        change = Change(served, "DELETE", key, None, self.view(served, stored.data), is_dry_run=options.is_dry_run)
+        self._judge(change, [])
         doom = plan_deletion(
             "" if served.is_custom else served.kind,
             stored.data,
@@ -432,6 +442,12 @@ class Objects:
         return self.store.update(served.storage, key, new, expected=stored.revision).data
 
     # What every write needs.
+
+    def _judge(self, change: Change, warnings: list[str]) -> None:
+        verdict = self._policies.judge(change)
+        warnings.extend(verdict.warnings)
+        for text in verdict.audits:
+            _log.info("policy not fulfilled", object=str(change.key), resource=change.served.storage, policy=text)
 
     def _now(self) -> str:
         return format_rfc3339(self._clock.now())

@@ -33,6 +33,7 @@ from pybrix.cluster.apiserver.negotiation import (
     decode_body,
     decode_json,
     decode_yaml,
+    duplicate_fields,
     media_type,
     parse_accept,
 )
@@ -219,10 +220,9 @@ class Routes:
             case "POST", False:
                 return self._create(request, target, body, warnings)
             case "PUT", True if "update" in target.served.verbs:
-                options = _write_options(request, warnings)
-                data = self._objects.replace(
-                    target.served, target.key, _body(request, body), options, target.subresource
-                )
+                sent = _body(request, body)
+                options = _write_options(request, body, warnings)
+                data = self._objects.replace(target.served, target.key, sent, options, target.subresource)
                 return self._object(request, target.served, data, options.warnings)
             case "PATCH", True if "patch" in target.served.verbs:
                 return self._patch(request, target, body, warnings)
@@ -354,8 +354,8 @@ class Routes:
         namespace = target.namespace
         if namespace is None:
             raise method_not_allowed(request.method)
-        options = _write_options(request, warnings)
         sent = _body(request, body)
+        options = _write_options(request, body, warnings)
         if target.served.storage == "bindings":
             name = sent.get("metadata", {}).get("name", "") if isinstance(sent, dict) else ""
             return self._bind(ObjectKey(namespace, str(name)), sent, options)
@@ -377,7 +377,7 @@ class Routes:
             patch_type, patch = PatchType(media), decode_json(body)
         else:
             raise unsupported_media_type(media, accepted)
-        options = _write_options(request, warnings)
+        options = _write_options(request, body, warnings)
         if options.force and patch_type is not PatchType.APPLY:
             raise bad_request("PatchOptions.meta.k8s.io: force: Forbidden: may not be specified for non-apply patch")
         existed = self._store.get(target.served.storage, target.key) is not None
@@ -405,7 +405,7 @@ class Routes:
             case "log", "GET":
                 return await self._read_log(request, target.key)
             case "binding", "POST":
-                return self._bind(target.key, _body(request, body), _write_options(request, []))
+                return self._bind(target.key, _body(request, body), _write_options(request, body, []))
             case "eviction", "POST":
                 sent = _body(request, body)
                 if not isinstance(sent, dict):
@@ -469,9 +469,12 @@ def _container(pod: dict[str, Any], asked: str) -> str:
     raise bad_request(f"a container name must be specified for pod {name}, {choices}")
 
 
-def _write_options(request: web.Request, warnings: list[str]) -> WriteOptions:
+def _write_options(request: web.Request, body: bytes, warnings: list[str]) -> WriteOptions:
+    """Return the options of a write whose body has been decoded."""
     options = write_options(request.query, request.headers.get("User-Agent", ""))
     options.warnings.extend(warnings)
+    if options.field_validation != "Ignore":
+        options.duplicates.extend(duplicate_fields(body, request.headers.get("Content-Type", "")))
     return options
 
 

@@ -204,6 +204,27 @@ def _event(data: dict[str, Any]) -> None:
     data.setdefault("type", "Normal")
 
 
+def _policy(data: dict[str, Any]) -> None:
+    spec = data.setdefault("spec", {})
+    spec.setdefault("failurePolicy", "Fail")
+    _match_resources(spec.get("matchConstraints"))
+
+
+def _policy_binding(data: dict[str, Any]) -> None:
+    _match_resources(data.setdefault("spec", {}).get("matchResources"))
+
+
+def _match_resources(match: dict[str, Any] | None) -> None:
+    if match is None:
+        return
+    match.setdefault("matchPolicy", "Equivalent")
+    match.setdefault("namespaceSelector", {})
+    match.setdefault("objectSelector", {})
+    for name in ("resourceRules", "excludeResourceRules"):
+        for rule in match.get(name, ()):
+            rule.setdefault("scope", "*")
+
+
 _RULES: dict[str, Callable[[dict[str, Any]], None]] = {
     "Namespace": _namespace,
     "Secret": _secret,
@@ -214,6 +235,8 @@ _RULES: dict[str, Callable[[dict[str, Any]], None]] = {
     "EndpointSlice": _endpoint_slice,
     "CustomResourceDefinition": _definition,
     "Event": _event,
+    "ValidatingAdmissionPolicy": _policy,
+    "ValidatingAdmissionPolicyBinding": _policy_binding,
 }
 
 

@@ -26,6 +26,7 @@ from pybrix.cluster.apiserver.kinds.names import (
     check_metadata,
 )
 from pybrix.cluster.apiserver.kinds.pods import check_pod, check_pod_template, check_pod_update
+from pybrix.cluster.apiserver.kinds.policies import check_binding, check_policy
 
 Object = dict[str, Any]
 _IMMUTABLE = "field is immutable"
@@ -303,6 +304,8 @@ _RULES: dict[str, Callable[[Object], list[Cause]]] = {
     "Lease": _lease,
     "Event": _event,
     "CustomResourceDefinition": check_definition,
+    "ValidatingAdmissionPolicy": check_policy,
+    "ValidatingAdmissionPolicyBinding": check_binding,
 }
 _UPDATE_RULES: dict[str, Callable[[Object, Object], list[Cause]]] = {
     "Pod": check_pod_update,

@@ -276,6 +276,53 @@ type EndpointPort
   port int
   appProtocol string
 
+type ValidatingAdmissionPolicy -- rules that requests must fulfil, in CEL; a binding puts them into force
+  apiVersion string
+  kind string
+  metadata ObjectMeta
+  spec ValidatingAdmissionPolicySpec !
+  status any
+type ValidatingAdmissionPolicySpec
+  paramKind any -- not supported by this server
+  matchConstraints MatchResources -- which requests are looked at; required
+  validations [AdmissionValidation] -- what must hold for them
+  failurePolicy string -- what an evaluation that fails means: Fail (refused, the default) or Ignore
+  auditAnnotations [any] -- not supported by this server
+  matchConditions [AdmissionExpression] key=name -- expressions that must all hold for the policy to apply
+  variables [AdmissionExpression] key=name -- values that expressions read as variables.NAME
+type AdmissionExpression
+  name string !
+  expression string !
+type AdmissionValidation
+  expression string ! -- CEL over object, oldObject, request, namespaceObject and variables; false refuses
+  message string -- what the refused client is told
+  messageExpression string -- CEL that makes the message
+  reason string -- Unauthorized, Forbidden, Invalid (the default) or RequestEntityTooLarge
+type MatchResources
+  namespaceSelector LabelSelector
+  objectSelector LabelSelector
+  resourceRules [NamedRuleWithOperations]
+  excludeResourceRules [NamedRuleWithOperations]
+  matchPolicy string
+type NamedRuleWithOperations
+  resourceNames [string]
+  operations [string]
+  apiGroups [string]
+  apiVersions [string]
+  resources [string]
+  scope string
+
+type ValidatingAdmissionPolicyBinding -- puts a ValidatingAdmissionPolicy into force
+  apiVersion string
+  kind string
+  metadata ObjectMeta
+  spec ValidatingAdmissionPolicyBindingSpec !
+type ValidatingAdmissionPolicyBindingSpec
+  policyName string -- the policy; required
+  paramRef any -- not supported by this server
+  matchResources MatchResources -- narrows what the policy looks at
+  validationActions [string] set -- Deny, Warn, Audit; required
+
 type CustomResourceDefinition -- a kind of your own, served by this API
   apiVersion string
   kind string

@@ -348,7 +348,7 @@ class _Check:
         value = fresh(default)
         for name in prune(value, node):
             self.causes.append(invalid_value(f"{path}.{name}", type_name(default), "must not have unknown fields"))
-        for cause in validate(default, node, is_root=False):
+        for cause in validate(default, node):
             at = f"{path}.{cause.field}" if cause.field else path
             self.causes.append(Cause(at, cause.message, cause.reason))
 

@@ -14,7 +14,7 @@ from typing import Any
 from pybrix.cluster.apiserver.failures import Cause, duplicate, invalid_value, not_supported, required
 from pybrix.cluster.apiserver.structural import cel, paths
 from pybrix.cluster.apiserver.structural.formats import is_format
-from pybrix.cluster.apiserver.structural.schema import ABSENT, EMBEDDED_KEYS, Node
+from pybrix.cluster.apiserver.structural.schema import ABSENT, Node
 
 MAX_CAUSES = 200
 """Causes that one answer names; a hopeless object gets no longer one."""
@@ -24,18 +24,16 @@ _INT64 = range(-(2**63), 2**63)
 _INT32 = range(-(2**31), 2**31)
 
 
-def validate(value: Any, node: Node, old: Any = ABSENT, *, is_root: bool = True, path: str = "") -> list[Cause]:
+def validate(value: Any, node: Node, old: Any = ABSENT) -> list[Cause]:
     """Return what is wrong with a value.
 
     Args:
         value: a whole object, or a part of one.
         node: its schema.
         old: what it replaces; what did not change is not looked at.
-        is_root: whether it is a whole object, whose kind and metadata are not the schema's.
-        path: where it is.
     """
     causes: list[Cause] = []
-    _validate(value, node, old, path, causes, is_object=is_root)
+    _validate(value, node, old, "", causes)
     return causes[:MAX_CAUSES]
 
 
@@ -73,26 +71,17 @@ def _wrong_type(path: str, value: Any, wanted: str) -> Cause:
     return Cause(path, text, "FieldValueTypeInvalid")
 
 
-def _validate(
-    value: Any,
-    node: Node,
-    old: Any,
-    path: str,
-    causes: list[Cause],
-    *,
-    is_object: bool = False,
-    counts_type: bool = True,
-) -> None:
+def _validate(value: Any, node: Node, old: Any, path: str, causes: list[Cause]) -> None:
     if len(causes) >= MAX_CAUSES or (old is not ABSENT and _is_same(old, value)):
         return
     if value is None:
         if not node.is_nullable and (node.type or node.is_int_or_string):
             causes.append(_wrong_type(path, value, node.type or "integer or string"))
         return
-    if counts_type and not _check_type(value, node, path, causes):
+    if not _check_type(value, node, path, causes):
         return
     if isinstance(value, dict):
-        _validate_object(value, node, old, path, causes, is_object=is_object or node.is_embedded)
+        _validate_object(value, node, old, path, causes)
     elif isinstance(value, list):
         _validate_list(value, node, old, path, causes)
     elif isinstance(value, str):
@@ -117,9 +106,7 @@ def _check_type(value: Any, node: Node, path: str, causes: list[Cause]) -> bool:
     return True
 
 
-def _validate_object(
-    value: dict[str, Any], node: Node, old: Any, path: str, causes: list[Cause], *, is_object: bool
-) -> None:
+def _validate_object(value: dict[str, Any], node: Node, old: Any, path: str, causes: list[Cause]) -> None:
     before: Mapping[str, Any] = old if isinstance(old, dict) else {}
     causes += [required(paths.join(path, name)) for name in node.required if name not in value]
     if node.is_embedded:
@@ -135,8 +122,6 @@ def _validate_object(
         detail = f"{path} in body should have at least {rules['minProperties']} properties"
         causes.append(invalid_value(path, len(value), detail))
     for name, part in value.items():
-        if is_object and name in EMBEDDED_KEYS and (name != "metadata" or not node.is_embedded):
-            continue
         below = node.below(name)
         if below is not None:
             _validate(part, below, before.get(name, ABSENT), paths.join(path, name), causes)
