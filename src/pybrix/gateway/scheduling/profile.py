@@ -56,7 +56,7 @@ class Profile:
     ) -> list[Endpoint]:
         """Return all the endpoints, best first, by the request's strategy (which must be one of `strategies`)."""
         scores = self.strategies[request.strategy].score(request, endpoints, loads)
-        return [endpoints[i] for i in self._picker.order(scores, chance)]
+        return list(map(endpoints.__getitem__, self._picker.order(scores, chance)))
 
     def explain(
         self, request: InferenceRequest, endpoints: Sequence[Endpoint], loads: Loads, chance: Chance
