@@ -45,8 +45,10 @@ PADDING = {"messages": [{"role": "user", "content": 'say "model": "nope" {[\\"}]
         '{"mo\\"del": "nope", "model": "\\u006d"}',
         '{"text": "model", "model":"m","x":{}}',
         {"prompt": "é" * 300_000, "model": "m"},
+        '{"model": "nope", "model": 3, "model": "m", "a": {"model": "nope"}}\n',
+        '{"model": "nope", "mod\\u0065l": "m"}',
     ],
-    ids=["short", "last", "nested", "spaced", "escaped", "value-named-model", "large"],
+    ids=["short", "last", "nested", "spaced", "escaped", "value-named-model", "large", "twice", "escaped-key"],
 )
 async def test_the_model_is_found_in_any_body(alone: Gateway, body: object) -> None:
     status, headers, _ = await ask(alone, body)
@@ -81,6 +83,9 @@ async def test_a_model_of_another_namespace_is_reached(alone: Gateway, path: str
         ('{"a": {"model": "m"}}', 400, "x-error-no-model-in-request", "you must provide a model parameter"),
         ('{"model": null}', 400, "x-error-no-model-in-request", "you must provide a model parameter"),
         ('{"model": 3}', 400, "x-error-no-model-in-request", "must be a non-empty string"),
+        ('{"model": "m", "model": null}', 400, "x-error-no-model-in-request", "you must provide a model parameter"),
+        ('{"model": "m", "a"', 400, "x-error-request-body-processing", "not a JSON object"),
+        ('{"model": "m"}}', 400, "x-error-request-body-processing", "not a JSON object"),
         ('{"model": ""}', 400, "x-error-no-model-in-request", "must be a non-empty string"),
         ('{"model": "nope"}', 404, "x-error-no-model-backends", "available models: empty, m, org/m:8b, twice"),
         ('{"model": "m\\r\\nx-a: b"}', 404, "x-error-no-model-backends", "does not exist"),

@@ -8,9 +8,12 @@ import json
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from pybrix.envoy import wire
-from tests.support.gateway_parts import Request, response
+from pybrix.envoy.local_replies import MAX_HEADERS, MAX_HEADERS_KIB
+from pybrix.envoy.xds import render_xds
+from tests.support.gateway_parts import Request, eventually, response
 from tests.support.real_envoy import BODY_LIMIT_BYTES, CHAT, Gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -146,23 +149,26 @@ async def test_a_body_over_the_limit_is_413(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
+    ("method", "path", "status", "code", "allow"),
     [
-        ("GET", CHAT, 405, "method_not_allowed"),
-        ("PUT", f"/namespaces/team{CHAT}", 405, "method_not_allowed"),
-        ("POST", "/v1/models", 405, "method_not_allowed"),
-        ("POST", "/v1/nothing", 404, "unknown_path"),
-        ("POST", f"{CHAT}/more", 404, "unknown_path"),
-        ("GET", "/", 404, "unknown_path"),
-        ("POST", "/namespaces/a/b/v1/completions", 404, "unknown_path"),
+        ("GET", CHAT, 405, "method_not_allowed", "POST"),
+        ("PUT", f"/namespaces/team{CHAT}", 405, "method_not_allowed", "POST"),
+        ("POST", "/v1/models", 405, "method_not_allowed", "GET"),
+        ("DELETE", "/namespaces/team/v1/models/m", 405, "method_not_allowed", "GET"),
+        ("POST", wire.HEALTH_PATH, 405, "method_not_allowed", "GET"),
+        ("POST", "/v1/nothing", 404, "unknown_path", None),
+        ("POST", f"{CHAT}/more", 404, "unknown_path", None),
+        ("GET", "/", 404, "unknown_path", None),
+        ("POST", "/namespaces/a/b/v1/completions", 404, "unknown_path", None),
     ],
 )
 async def test_other_paths_and_methods_are_refused_without_asking(
-    gateway: Gateway, method: str, path: str, status: int, code: str
+    gateway: Gateway, method: str, path: str, status: int, code: str, allow: str | None
 ) -> None:
     async with gateway.client.request(method, path, data=b"{}") as answer:
         error = (await answer.json())["error"]
     assert (answer.status, error["code"], error["type"]) == (status, code, "invalid_request_error")
+    assert answer.headers.get("allow") == allow
     assert gateway.brain.questions == []
 
 
@@ -177,7 +183,36 @@ async def test_a_malformed_request_gets_json(gateway: Gateway) -> None:
     answer = await raw_exchange(gateway, b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400")
-    assert json.loads(body)["error"]["type"] == "invalid_request_error"
+    error = json.loads(body)["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", "malformed_request")
+    assert "not a valid HTTP request" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{f"x-{number}": "1" for number in range(MAX_HEADERS)}, {"x-long": "y" * (MAX_HEADERS_KIB * 1024)}],
+    ids=["many", "large"],
+)
+async def test_too_many_or_too_large_headers_are_told_with_the_limit(gateway: Gateway, headers: dict[str, str]) -> None:
+    async with gateway.client.get("/v1/models", headers=headers) as answer:
+        error = (await answer.json())["error"]
+    assert (answer.status, error["code"]) == (431, "headers_too_large")
+    assert f"more than {MAX_HEADERS} headers, or more than {MAX_HEADERS_KIB} KiB" in error["message"]
+
+
+async def test_headers_within_the_limit_reach_the_engine(gateway: Gateway) -> None:
+    gateway.brain.route("default/m", gateway.engines[0].pod)
+    async with gateway.client.post(CHAT, json={"model": "m"}, headers={"x-long": "y" * 50_000}) as answer:
+        assert answer.status == 200
+    assert gateway.engines[0].requests[0].headers["x-long"] == "y" * 50_000
+
+
+@pytest.mark.parametrize("host", [b"", b"host: a\r\n"], ids=["no-host", "host"])
+async def test_http_1_0_is_answered(gateway: Gateway, host: bytes) -> None:
+    gateway.brain.route("default/m", gateway.engines[0].pod)
+    head = b"POST /v1/completions HTTP/1.0\r\n" + host + b"content-length: 13\r\n\r\n"
+    answer = await raw_exchange(gateway, head + b'{"model":"m"}')
+    assert answer.split(b" ", 2)[1] == b"200"
 
 
 async def raw_exchange(gateway: Gateway, request: bytes) -> bytes:
@@ -231,8 +266,69 @@ async def test_models_are_listed_by_envoy_itself(gateway: Gateway) -> None:
             return [model["id"] for model in page["data"]]
 
     assert await names("/v1/models") == ["empty", "m", "org/m:8b", "twice"]
+    assert await names("/v1/models/?x=1") == ["empty", "m", "org/m:8b", "twice"]
+    assert await names("/namespaces/team/v1/models/") == ["org/m:8b", "twice"]
     assert await names("/v1/models", **{wire.NAMESPACE_HEADER: "team"}) == ["org/m:8b", "twice"]
     assert await names("/namespaces/default/v1/models?x=1") == ["empty", "m", "twice"]
     assert await names("/namespaces/none/v1/models") == []
     assert await names("/v1/models", **{wire.NAMESPACE_HEADER: "none"}) == []
     assert gateway.brain.questions == []
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "namespace"),
+    [
+        ("/v1/models/m", "m", None),
+        ("/v1/models/m?x=1", "m", None),
+        ("/v1/models/org/m:8b", "org/m:8b", None),
+        ("/v1/models/org%2Fm%3a8b", "org/m:8b", "team"),
+        ("/v1/models/twice", "twice", None),
+        ("/namespaces/team/v1/models/org%2fm:8b", "org/m:8b", None),
+    ],
+)
+async def test_a_model_is_retrieved_by_its_name(gateway: Gateway, path: str, model: str, namespace: str | None) -> None:
+    headers = {wire.NAMESPACE_HEADER: namespace} if namespace else {}
+    async with gateway.client.get(URL(path, encoded=True), headers=headers) as answer:
+        entry = await answer.json()
+    assert (answer.status, answer.content_type) == (200, "application/json")
+    async with gateway.client.get("/v1/models") as listed:
+        assert entry in (await listed.json())["data"]
+    assert entry["id"] == model
+    assert gateway.brain.questions == []
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/v1/models/no%22pe", 'model no"pe does not exist; available models: empty, m, org/m:8b, twice'),
+        ("/v1/models/%ff%31", "model %ff1 does not exist; available models: empty, m, org/m:8b, twice"),
+        ("/v1/models/org", "model org does not exist; available models: empty, m, org/m:8b, twice"),
+        (
+            "/namespaces/team/v1/models/m",
+            "model m does not exist in namespace team; available models: org/m:8b, twice",
+        ),
+        ("/namespaces/none/v1/models/m", "model m does not exist in namespace none; available models: none"),
+    ],
+)
+async def test_a_model_that_does_not_exist_is_404_with_those_that_do(gateway: Gateway, path: str, message: str) -> None:
+    async with gateway.client.get(URL(path, encoded=True)) as answer:
+        error = (await answer.json())["error"]
+    assert (answer.status, error["code"], error["message"]) == (404, "model_not_found", message)
+    assert "x-error-no-model-backends" in answer.headers
+
+
+async def test_models_can_be_asked_for_when_there_are_none(gateway: Gateway) -> None:
+    gateway.writer.write(render_xds(gateway.config, (), gateway.paths))
+
+    async def is_told() -> bool:
+        async with gateway.client.get("/v1/models/m") as answer:
+            said: str = (await answer.json()).get("error", {}).get("message", "")
+            return (answer.status, said) == (404, "model m does not exist; available models: none")
+
+    await eventually(is_told)
+
+
+async def test_envoy_itself_says_that_it_is_well(gateway: Gateway) -> None:
+    await gateway.brain.kill()
+    async with gateway.client.get(wire.HEALTH_PATH) as answer:
+        assert (answer.status, await answer.json()) == (200, {"status": "ok"})

@@ -11,7 +11,7 @@ from pybrix.api.config import GatewayConfiguration
 from pybrix.envoy import local_replies, wire
 from pybrix.envoy.bootstrap import ACCESS_LOG_CLUSTER, BRAIN_CLUSTER, file_source
 from pybrix.envoy.paths import EnvoyPaths
-from pybrix.envoy.scripts import FALLBACK_SCRIPT, METADATA, USAGE_SCRIPT
+from pybrix.envoy.scripts import FALLBACK_SCRIPT, METADATA, MODELS_SCRIPT, USAGE_SCRIPT
 
 Config = dict[str, Any]
 
@@ -20,6 +20,7 @@ ROUTES = "gateway"
 LUA_FILTER = "envoy.filters.http.lua"
 AUTHORIZATION_FILTER = "envoy.filters.http.ext_authz"
 USAGE_SCRIPT_NAME = "usage"
+MODELS_SCRIPT_NAME = "models"
 _TYPE = "type.googleapis.com/"
 
 
@@ -60,7 +61,10 @@ def _connection_manager(config: GatewayConfiguration, paths: EnvoyPaths) -> Conf
                 "typed_config": {
                     "@type": f"{_TYPE}envoy.extensions.filters.http.lua.v3.Lua",
                     "default_source_code": {"inline_string": FALLBACK_SCRIPT},
-                    "source_codes": {USAGE_SCRIPT_NAME: {"inline_string": USAGE_SCRIPT}},
+                    "source_codes": {
+                        USAGE_SCRIPT_NAME: {"inline_string": USAGE_SCRIPT},
+                        MODELS_SCRIPT_NAME: {"inline_string": MODELS_SCRIPT},
+                    },
                 },
             },
             {
@@ -79,6 +83,8 @@ def _connection_manager(config: GatewayConfiguration, paths: EnvoyPaths) -> Conf
         "use_remote_address": True,
         "internal_address_config": {},
         "server_name": "pybrix",
+        # What some load balancers' health checks still speak; such requests may come without a host.
+        "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "gateway"},
         "normalize_path": True,
         "merge_slashes": True,
         "request_id_extension": {
@@ -92,7 +98,8 @@ def _connection_manager(config: GatewayConfiguration, paths: EnvoyPaths) -> Conf
         # A stream whose engine has died ends by closing the connection: the client must not wait a second for it.
         "delayed_close_timeout": "0.1s",
         "stream_idle_timeout": duration(config.stream_idle_timeout_s),
-        "common_http_protocol_options": {"idle_timeout": "3600s"},
+        "max_request_headers_kb": local_replies.MAX_HEADERS_KIB,
+        "common_http_protocol_options": {"idle_timeout": "3600s", "max_headers_count": local_replies.MAX_HEADERS},
     }
 
 

@@ -12,6 +12,9 @@ from pybrix.envoy.scripts import METADATA
 Config = dict[str, Any]
 
 _KEEP = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/json"}
+MAX_HEADERS = 100
+MAX_HEADERS_KIB = 60
+"""How many headers, and how many KiB of them, a request may have; Envoy's own defaults."""
 ROUTE_MODEL = f"%METADATA(ROUTE:{METADATA}:model)%"
 
 
@@ -35,6 +38,16 @@ def render_local_replies(config: GatewayConfiguration) -> Config:
     too_large = replies.invalid(
         f"the request body is larger than the limit of {config.body_limit_bytes} bytes", "request_too_large"
     )
+    old_http = replies.invalid("this version of HTTP is not spoken here; use HTTP/1.1 or HTTP/2", "http_version")
+    large_headers = replies.invalid(
+        f"the request has more than {MAX_HEADERS} headers, or more than {MAX_HEADERS_KIB} KiB of them; send fewer",
+        "headers_too_large",
+    )
+    # The brain's and the fallback's 400 are above: this is what cannot even be read.
+    malformed = replies.invalid(
+        "this is not a valid HTTP request (%RESPONSE_CODE_DETAILS%); check its request line and headers",
+        "malformed_request",
+    )
     unreachable = replies.error_body("no endpoint could be reached; retry shortly", "api_error", "endpoint_unreachable")
     broken = replies.error_body("the endpoint broke the request off", "api_error", "endpoint_reset")
     timeout = replies.error_body("nothing was sent for too long", "api_error", "timeout")
@@ -53,6 +66,9 @@ def render_local_replies(config: GatewayConfiguration) -> Config:
                 headers=[retry_after(), header(replies.NO_MODEL_BACKENDS_HEADER, "true")],
             ),
             _mapper(_status("EQ", 413), too_large, headers=[header(replies.BAD_BODY_HEADER, "true")]),
+            _mapper(_status("EQ", 426), old_http),
+            _mapper(_status("EQ", 431), large_headers),
+            _mapper(_status("EQ", 400), malformed),
             _mapper(_flags("UF"), unreachable, headers=[retry_after()]),
             _mapper(_flags("UC", "UR", "UPE"), broken, status=502, headers=[retry_after()]),
             _mapper(_flags("SI", "UT", "DT", "UMSDR"), timeout, status=504),

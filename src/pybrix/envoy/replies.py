@@ -31,6 +31,11 @@ def invalid(message: str, code: str, param: str | None = None) -> ErrorBody:
     return error_body(message, "invalid_request_error", code, param)
 
 
+def model_entry(model: str) -> dict[str, Any]:
+    """Return the object of a model in OpenAI's API."""
+    return {"id": model, "object": "model", "created": 0, "owned_by": "aibrix"}
+
+
 def listed_names(names: Iterable[str]) -> str:
     """Return the first names in the alphabet, and how many more there are; `none` when there are none."""
     known = sorted(names)

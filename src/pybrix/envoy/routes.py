@@ -10,7 +10,7 @@ from typing import Any
 
 from pybrix.api.config import GatewayConfiguration
 from pybrix.envoy import replies, wire
-from pybrix.envoy.listener import AUTHORIZATION_FILTER, LUA_FILTER, ROUTES, USAGE_SCRIPT_NAME
+from pybrix.envoy.listener import AUTHORIZATION_FILTER, LUA_FILTER, MODELS_SCRIPT_NAME, ROUTES, USAGE_SCRIPT_NAME
 from pybrix.envoy.local_replies import header, retry_after
 from pybrix.envoy.scripts import METADATA
 from pybrix.envoy.wire import ModelCluster
@@ -118,7 +118,8 @@ def _unclaimed_routes(models: Sequence[ModelCluster], homes: dict[str, tuple[str
     # What the fallback puts into its refusals. A namespace without models has no entry.
     names = {namespace: replies.listed_names(known) for namespace, known in by_namespace.items()}
     several = {model: replies.listed_names(spaces) for model, spaces in homes.items() if len(spaces) > 1}
-    known_to_fallback = {"names": names | {"": replies.listed_names(homes)}, "several": several}
+    names[""] = replies.listed_names(homes)
+    known_to_fallback = {"names": names, "several": several}
     unclaimed: Config = {
         "direct_response": {"status": 503, "body": {"inline_string": json.dumps(not_yet)}},
         "response_headers_to_add": [retry_after()],
@@ -127,12 +128,12 @@ def _unclaimed_routes(models: Sequence[ModelCluster], homes: dict[str, tuple[str
     return [
         *({"match": {**match, "headers": [_method("POST")]}, **unclaimed} for match in inference),
         *_model_lists(by_namespace, homes),
-        *(
-            _refusal(match, 405, "the method is not allowed here; use POST", "method_not_allowed")
-            for match in inference
-        ),
-        _refusal({"path": "/v1/models"}, 405, "the method is not allowed here; use GET", "method_not_allowed"),
-        _refusal({"prefix": "/"}, 404, "there is nothing at this path", "unknown_path"),
+        _single_model(by_namespace, homes, names),
+        _direct({"path": wire.HEALTH_PATH, "headers": [_method("GET")]}, 200, {"status": "ok"}),
+        *(_wrong_method(match, "POST") for match in inference),
+        _wrong_method({"safe_regex": {"regex": f"({_BELOW_NAMESPACE})?/v1/models(/.*)?"}}, "GET"),
+        _wrong_method({"path": wire.HEALTH_PATH}, "GET"),
+        _direct({"prefix": "/"}, 404, replies.invalid("there is nothing at this path", "unknown_path")),
     ]
 
 
@@ -160,8 +161,22 @@ def _model_lists(by_namespace: dict[str, list[str]], homes: dict[str, tuple[str,
 
 
 def _model_list(models: Iterable[str]) -> Any:
-    data = [{"id": model, "object": "model", "created": 0, "owned_by": "aibrix"} for model in sorted(models)]
-    return {"object": "list", "data": data}
+    return {"object": "list", "data": [replies.model_entry(model) for model in sorted(models)]}
+
+
+def _single_model(
+    by_namespace: dict[str, list[str]], homes: dict[str, tuple[str, ...]], names: dict[str, str]
+) -> Config:
+    """Return the route whose script answers `GET /v1/models/MODEL`: a model's name may need decoding first."""
+    models = {namespace: dict.fromkeys(sorted(known), True) for namespace, known in by_namespace.items()}
+    models[""] = dict.fromkeys(homes, True)
+    path = {"safe_regex": {"regex": f"({_BELOW_NAMESPACE})?/v1/models/.*"}, "headers": [_method("GET")]}
+    script = {"@type": f"{_TYPE}envoy.extensions.filters.http.lua.v3.LuaPerRoute", "name": MODELS_SCRIPT_NAME}
+    return {
+        **_direct(path, 404, replies.invalid("there is nothing at this path", "unknown_path")),
+        "metadata": {"filter_metadata": {LUA_FILTER: {"models": models, "names": names}}},
+        "typed_per_filter_config": {**_NO_DECISION, LUA_FILTER: script},
+    }
 
 
 def _direct(match: Config, status: int, body: Any) -> Config:
@@ -172,8 +187,9 @@ def _direct(match: Config, status: int, body: Any) -> Config:
     }
 
 
-def _refusal(match: Config, status: int, message: str, code: str) -> Config:
-    return _direct(match, status, replies.invalid(message, code))
+def _wrong_method(match: Config, allowed: str) -> Config:
+    said = replies.invalid(f"the method is not allowed here; use {allowed}", "method_not_allowed")
+    return {**_direct(match, 405, said), "response_headers_to_add": [header("allow", allowed)]}
 
 
 def _retry_policy() -> Config:

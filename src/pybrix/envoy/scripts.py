@@ -22,27 +22,35 @@ def _fill(script: str, words: Mapping[str, str]) -> str:
     return script
 
 
-FALLBACK_SCRIPT = _fill(
-    _read("fallback.lua"),
-    {
-        "CLUSTER_HEADER": wire.CLUSTER_HEADER,
-        "STRATEGY_HEADER": wire.STRATEGY_HEADER,
-        "NAMESPACE_HEADER": wire.NAMESPACE_HEADER,
-        "FALLBACK_STRATEGY": wire.FALLBACK_STRATEGY,
-        "NAMESPACE_PREFIX": wire.NAMESPACE_PREFIX,
-        "BAD_BODY_HEADER": replies.BAD_BODY_HEADER,
-        "NO_MODEL_HEADER": replies.NO_MODEL_HEADER,
-        "NO_MODEL_BACKENDS_HEADER": replies.NO_MODEL_BACKENDS_HEADER,
-        "AMBIGUOUS_MODEL_HEADER": replies.AMBIGUOUS_MODEL_HEADER,
-        "NOT_JSON": json.dumps(replies.NOT_JSON),
-        "MODEL_MISSING": json.dumps(replies.MODEL_MISSING),
-        "MODEL_INVALID": json.dumps(replies.MODEL_INVALID),
-        # These two the script completes: $NAME stands for what it knows.
-        "UNKNOWN_MODEL": json.dumps(replies.unknown_model("$MODEL", "$WHERE", "$NAMES")),
-        "AMBIGUOUS_MODEL": json.dumps(replies.ambiguous_model("$MODEL", "$NAMES", wire.NAMESPACE_HEADER)),
-    },
-)
+def _answering(name: str) -> str:
+    """Return a script that answers requests, in the words of `replies`."""
+    return _fill(_read("answers.lua") + _read(name), _WORDS)
+
+
+_WORDS = {
+    "CLUSTER_HEADER": wire.CLUSTER_HEADER,
+    "STRATEGY_HEADER": wire.STRATEGY_HEADER,
+    "NAMESPACE_HEADER": wire.NAMESPACE_HEADER,
+    "FALLBACK_STRATEGY": wire.FALLBACK_STRATEGY,
+    "NAMESPACE_PREFIX": wire.NAMESPACE_PREFIX,
+    "BAD_BODY_HEADER": replies.BAD_BODY_HEADER,
+    "NO_MODEL_HEADER": replies.NO_MODEL_HEADER,
+    "NO_MODEL_BACKENDS_HEADER": replies.NO_MODEL_BACKENDS_HEADER,
+    "AMBIGUOUS_MODEL_HEADER": replies.AMBIGUOUS_MODEL_HEADER,
+    "NOT_JSON": json.dumps(replies.NOT_JSON),
+    "MODEL_MISSING": json.dumps(replies.MODEL_MISSING),
+    "MODEL_INVALID": json.dumps(replies.MODEL_INVALID),
+    "MODEL_ENTRY": json.dumps(replies.model_entry("$MODEL")),
+    # These (and the entry above) the scripts complete: $NAME stands for what it knows.
+    "UNKNOWN_MODEL": json.dumps(replies.unknown_model("$MODEL", "$WHERE", "$NAMES")),
+    "AMBIGUOUS_MODEL": json.dumps(replies.ambiguous_model("$MODEL", "$NAMES", wire.NAMESPACE_HEADER)),
+}
+
+FALLBACK_SCRIPT = _answering("fallback.lua")
 """Default script of the Lua filter: route by the body when the brain has not answered."""
+
+MODELS_SCRIPT = _answering("models.lua")
+"""Script of the route `GET /v1/models/MODEL`."""
 
 USAGE_SCRIPT = _fill(_read("usage.lua"), {"METADATA": METADATA})
 """Script of model routes: find token usage in responses."""

@@ -67,7 +67,8 @@ NAMESPACE_PREFIX = "/namespaces/"
 """`/namespaces/NS/v1/...` addresses the models of a namespace; Envoy takes the prefix away towards the engine."""
 
 HEALTH_PATH = "/healthz"
-"""Envoy asks it on the decision socket; any answer but 200 means: route without the brain."""
+"""Envoy asks it on the decision socket; any answer but 200 means: route without the brain. On the port of clients,
+where load balancers ask, Envoy itself answers 200."""
 
 UNAVAILABLE_WIRE_STATUS = 480
 """Brain to Envoy, for a refusal that the client sees as 503. A 5xx from an HTTP `ext_authz` server means that the

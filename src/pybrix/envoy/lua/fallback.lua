@@ -4,7 +4,6 @@ local CLUSTER_HEADER = "@CLUSTER_HEADER@"
 local STRATEGY_HEADER = "@STRATEGY_HEADER@"
 local NAMESPACE_HEADER = "@NAMESPACE_HEADER@"
 local STRATEGY = "@FALLBACK_STRATEGY@"
-local find, byte, sub, gsub, match = string.find, string.byte, string.sub, string.gsub, string.match
 local QUOTE, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET = 34, 123, 125, 91, 93
 
 -- Index of the quote that ends the string whose text starts at `pos`; nil when there is none.
@@ -62,42 +61,29 @@ local function unescape(text)
   end))
 end
 
--- The value of the top-level key "model"; else nil and which of REFUSALS fits.
+-- The value of the last top-level key "model", as JSON parsers have it; else nil and which of REFUSALS fits.
 local function model_of(body)
   local _, pos = find(body, "^%s*{%s*")
   if not pos then return nil, "not_json" end
   pos = pos + 1
+  local first, last
   while byte(body, pos) == QUOTE do
     local close = string_end(body, pos + 1)
     if not close then return nil, "not_json" end
-    local is_model = sub(body, pos + 1, close - 1) == "model"
+    local is_model = unescape(sub(body, pos + 1, close - 1)) == "model"
     local _, colon = find(body, "^%s*:%s*", close + 1)
     if not colon then return nil, "not_json" end
     local after = value_end(body, colon + 1)
     if not after then return nil, "not_json" end
-    if is_model then
-      if sub(body, colon + 1, after - 1) == "null" then return nil, "missing" end
-      if byte(body, colon + 1) ~= QUOTE or after == colon + 3 then return nil, "invalid" end
-      return unescape(sub(body, colon + 2, after - 2))
-    end
+    if is_model then first, last = colon + 1, after - 1 end
     local _, comma = find(body, "^%s*,%s*", after)
     pos = comma and comma + 1 or select(2, find(body, "^%s*", after)) + 1
     if not comma and byte(body, pos) ~= CLOSE_BRACE then return nil, "not_json" end
   end
-  if byte(body, pos) ~= CLOSE_BRACE then return nil, "not_json" end
-  return nil, "missing"
-end
-
-local function json_text(text)
-  return (gsub(text, '[%c"\\]', function(letter) return string.format("\\u%04x", byte(letter)) end))
-end
-
-local function refuse(handle, status, marker, value, body)
-  handle:respond({ [":status"] = status, [marker] = value }, body)
-end
-
-local function completed(template, words)
-  return (gsub(template, "%$(%u+)", words))
+  if not find(body, "^}%s*$", pos) then return nil, "not_json" end
+  if not first or sub(body, first, last) == "null" then return nil, "missing" end
+  if byte(body, first) ~= QUOTE or last == first + 1 then return nil, "invalid" end
+  return unescape(sub(body, first + 1, last - 1))
 end
 
 local REFUSALS = {
@@ -105,26 +91,16 @@ local REFUSALS = {
   missing = { "@NO_MODEL_HEADER@", [[@MODEL_MISSING@]] },
   invalid = { "@NO_MODEL_HEADER@", [[@MODEL_INVALID@]] },
 }
-local LONGEST_SHOWN = 200
 
 -- Refuses a model that no route has claimed. `known` is what the route of unclaimed requests knows of models.
 local function refuse_model(handle, known, namespace, model)
-  local shown = json_text(#model > LONGEST_SHOWN and sub(model, 1, LONGEST_SHOWN) .. "..." or model)
   local several = namespace == "" and known:get("several")[model]
   if several then
-    local body = completed([[@AMBIGUOUS_MODEL@]], { MODEL = shown, NAMES = json_text(several) })
+    local body = completed([[@AMBIGUOUS_MODEL@]], { MODEL = json_text(model), NAMES = json_text(several) })
     refuse(handle, "400", "@AMBIGUOUS_MODEL_HEADER@", "true", body)
     return
   end
-  local marker = gsub(sub(model, 1, LONGEST_SHOWN), "[^%w/:._-]", function(letter)
-    return string.format("%%%02X", byte(letter))
-  end)
-  local body = completed([[@UNKNOWN_MODEL@]], {
-    MODEL = shown,
-    WHERE = namespace ~= "" and " in namespace " .. json_text(sub(namespace, 1, LONGEST_SHOWN)) or "",
-    NAMES = json_text(known:get("names")[namespace] or "none"),
-  })
-  refuse(handle, "404", "@NO_MODEL_BACKENDS_HEADER@", marker, body)
+  refuse_unknown(handle, namespace, model, known:get("names")[namespace])
 end
 
 function envoy_on_request(handle)
