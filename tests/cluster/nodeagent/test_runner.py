@@ -135,6 +135,22 @@ async def test_interrupts_reach_the_program(tmp_path: Path) -> None:
         assert (await watched.exit()).code == 7
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
+async def test_what_the_agent_ignores_its_programs_do_not(tmp_path: Path, number: signal.Signals) -> None:
+    """An agent that a script started in the background, or by nohup, ignores these."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        watched = start(Runner(tmp_path, SystemClock()), launch(tmp_path, "grep", "SigIgn", "/proc/self/status"))
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+    async with ending(watched):
+        assert (await watched.exit()).code == 0
+        assert watched.process is not None
+        mask = int(watched.process.log_path.read_text().split()[1], 16)
+        assert mask & 1 << (number - 1) == 0
+
+
 async def test_a_signal_reaches_the_whole_group(tmp_path: Path) -> None:
     watched = start(Runner(tmp_path, SystemClock()), launch(tmp_path, "sh", "-c", "sleep 100 & sleep 100"))
     async with ending(watched):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,26 @@ def marked_processes(container_id: str) -> list[int]:
 def sweep(container_id: str) -> None:
     """Kill what a container left behind: a container ends with its first process."""
     signal_all(marked_processes(container_id), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def starting_with_default_signals() -> Iterator[None]:
+    """Let processes that are started inside begin with no signal ignored, as they do in a container.
+
+    What this process ignores its children would too (execve(2)), and a shell cannot trap what it was started ignoring:
+    `sh -c "pybrix up &"` ignores SIGINT and SIGQUIT, `nohup` SIGHUP. What is handled is reset by exec, so a handler
+    that does nothing stands in for the while. Only the main thread may set one; elsewhere this changes nothing.
+    """
+    ignored: list[signal.Signals] = []
+    if threading.current_thread() is threading.main_thread():
+        ignored = [s for s in signal.Signals if signal.getsignal(s) is signal.SIG_IGN]
+    try:
+        for number in ignored:
+            signal.signal(number, lambda _number, _frame: None)
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def process_group(pid: int) -> int:

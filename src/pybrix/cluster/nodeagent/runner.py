@@ -34,6 +34,7 @@ from pybrix.cluster.nodeagent.processes import (
     process_group,
     read_stat,
     signal_all,
+    starting_with_default_signals,
     sweep,
 )
 from pybrix.cluster.nodeagent.runfiles import (
@@ -267,15 +268,16 @@ class Runner:
         if odd:
             argv = ("/usr/bin/env", *(f"{name}={env.pop(name)}" for name in odd), *argv)
         work_dir = launch.work_dir if launch.work_dir.is_dir() else Path("/")
-        return subprocess.Popen(
-            ["/bin/sh", "-c", _SUPERVISE, SUPERVISOR, str(base), self._setsid, _START, *argv],
-            env=env,
-            cwd=work_dir,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with starting_with_default_signals():
+            return subprocess.Popen(
+                ["/bin/sh", "-c", _SUPERVISE, SUPERVISOR, str(base), self._setsid, _START, *argv],
+                env=env,
+                cwd=work_dir,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
     def _remove_old(self, directory: Path, restart: int) -> None:
         for path in directory.glob(f"{restart - 2}.*") if restart >= 2 else ():
