@@ -51,6 +51,7 @@ async def test_it_starts_before_the_brain_has_written_anything(paths: EnvoyPaths
     finally:
         await envoy.stop()
     assert envoy.returncode is not None
+    assert list(paths.run_dir.iterdir()) == []
 
 
 async def test_it_starts_again_where_one_was_killed(paths: EnvoyPaths) -> None:
@@ -60,7 +61,24 @@ async def test_it_starts_again_where_one_was_killed(paths: EnvoyPaths) -> None:
     assert await first.wait() == -signal.SIGKILL
     second = await EnvoyProcess.start(config, paths, binary=find_envoy())
     assert second.returncode is None
+    os.kill(second.pid, signal.SIGKILL)
+    await second.wait()
+    # The first one's owner comes late: the socket goes, whoever has left it.
+    await first.stop()
+    assert not paths.admin_socket.exists()
+
+
+async def test_the_socket_of_a_successor_stays(paths: EnvoyPaths) -> None:
+    config = GatewayConfiguration(port=free_port())
+    first = await EnvoyProcess.start(config, paths, binary=find_envoy())
+    os.kill(first.pid, signal.SIGKILL)
+    await first.wait()
+    second = await EnvoyProcess.start(config, paths, binary=find_envoy())
+    await first.stop()
+    async with EnvoyAdmin(paths.admin_socket) as admin:
+        assert await admin.is_live()
     await second.stop()
+    assert not paths.admin_socket.exists()
 
 
 async def test_a_taken_port_is_told_before_anything_starts(paths: EnvoyPaths) -> None:

@@ -66,6 +66,19 @@ def forget_shared_memory(run_dir: Path) -> None:
         log.warning("envoy's shared memory was not removed", error=str(err))
 
 
+def forget_admin_socket(path: Path) -> None:
+    """Remove the socket that an Envoy has left behind, unless its successor listens there."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            pass
+        except OSError as err:
+            log.warning("envoy's admin socket was not removed", error=str(err))
+
+
 def check_port_free(address: str, port: int) -> None:
     """Say so when somebody listens there already; Envoy itself would share the port with another Envoy in silence.
 
@@ -176,6 +189,7 @@ class EnvoyProcess:
     async def stop(self, drain_s: float = 0.0) -> None:
         """Ask clients to leave, wait until no request is under way or `drain_s` is over, then end Envoy."""
         if self._process.returncode is not None:
+            forget_admin_socket(self._paths.admin_socket)
             return
         if drain_s > 0:
             with contextlib.suppress(TimeoutError, aiohttp.ClientError):
@@ -190,6 +204,7 @@ class EnvoyProcess:
         except TimeoutError:
             log.warning("envoy does not end; killing it", pid=self._process.pid)
             await self._kill()
+        forget_admin_socket(self._paths.admin_socket)
         forget_shared_memory(self._paths.run_dir)
 
     async def _wait_idle(self, admin: EnvoyAdmin) -> None:
