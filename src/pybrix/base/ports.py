@@ -20,10 +20,13 @@ def claim_port(address: str, port: int, option: str) -> int:
         try:
             probe.bind((address, port))
         except OSError as err:
+            remedy = f"choose another one with {option} PORT, or {option} 0 for any free one"
             if err.errno == errno.EADDRINUSE:
-                problem = f"port {port} on {address} is taken by another program"
-            else:
-                problem = f"cannot listen on {address}:{port}: {err.strerror}"
-            raise UsageError(problem, f"choose another one with {option} PORT, or {option} 0 for any free one") from err
+                raise UsageError(f"port {port} on {address} is taken by another program", remedy) from err
+            if err.errno == errno.EACCES:
+                raise UsageError(f"port {port} needs rights that this user does not have", remedy) from err
+            raise UsageError(
+                f"cannot listen on {address}: {err.strerror}", "choose an address of this machine"
+            ) from err
         chosen: int = probe.getsockname()[1]
         return chosen

@@ -12,6 +12,7 @@ from pybrix.cli.datadir import data_dir, data_dir_option
 
 if TYPE_CHECKING:
     from pybrix.engine.chat import Answer, ChatError
+    from pybrix.local.state import UpState
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -20,7 +21,7 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 @click.argument("question", nargs=-1, required=True)
 @click.option("--url", envvar="PYBRIX_URL", show_envvar=True, metavar="URL",
               help=f"The gateway; that of the running `pybrix up`, else {DEFAULT_URL}.")  # fmt: skip
-@click.option("--model", metavar="NAME", help="The model to ask; the first of /v1/models.")
+@click.option("--model", metavar="NAME", help="The model to ask; that of `pybrix up`, else the first of /v1/models.")
 @click.option("--system", metavar="TEXT", help="System message before the question.")
 @click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Longest answer.")
 @click.option("--stream/--no-stream", default=True, show_default=True, help="Print the answer as it comes.")
@@ -57,14 +58,19 @@ def chat(
     from pybrix.engine.chat import Answer, ChatClient, ChatError
 
     text = sys.stdin.read() if question == ("-",) else " ".join(question)
-    client = ChatClient(url or running_gateway(data_dir(data_dir_path)) or DEFAULT_URL, SystemClock(), api_key=api_key)
+    installation = None if url else running_installation(data_dir(data_dir_path))
+    client = ChatClient(
+        url or (installation.gateway_url if installation else DEFAULT_URL), SystemClock(), api_key=api_key
+    )
     answer = Answer({})
     try:
         if model is None:
             names = client.list_models()
             if not names:
                 raise UsageError(f"{client.url} serves no model", "deploy one, for example `pybrix up --model smollm2`")
-            model = names[0]
+            # What `pybrix up` was asked for comes before what else is deployed.
+            wanted = [name for name in (installation.models if installation else []) if name in names]
+            model = (wanted or names)[0]
         messages = [{"role": "system", "content": system}] if system else []
         body: dict[str, object] = {"model": model, "messages": [*messages, {"role": "user", "content": text}]}
         if max_tokens is not None:
@@ -86,13 +92,12 @@ def chat(
     print(_footer(answer), file=sys.stderr, flush=True)
 
 
-def running_gateway(root: Path) -> str | None:
-    """Return the gateway's URL of the `pybrix up` on this data directory; None when none runs there."""
+def running_installation(root: Path) -> UpState | None:
+    """Return what the `pybrix up` on this data directory says of itself; None when none runs there."""
     from pybrix.local.layout import Layout
     from pybrix.local.state import read_state
 
-    state = read_state(Layout(root))
-    return state.gateway_url if state else None
+    return read_state(Layout(root))
 
 
 def _explain(err: ChatError, url: str, has_begun: bool) -> tuple[str, str]:

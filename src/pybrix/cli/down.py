@@ -13,7 +13,8 @@ from pybrix.local.stopping import stop_running
 
 
 @click.command()
-@click.option("--timeout", "timeout_s", default=90.0, show_default=True, help="Seconds to wait for an orderly stop.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=90.0, show_default=True,
+              help="Seconds to wait for an orderly stop.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing when all goes well.")
 @data_dir_option
 def down(timeout_s: float, quiet: bool, data_dir_path: Path | None) -> None:

@@ -54,9 +54,9 @@ def _render(overview: Overview) -> str:
         lines += [f"  {why}" for m in overview.models for why in m.absent]
     if overview.pods:
         pods = [
-            (p.namespace, p.name, p.phase, "yes" if p.ready else "no", str(p.restarts), p.ip) for p in overview.pods
+            (p.namespace, p.name, p.status, "yes" if p.ready else "no", str(p.restarts), p.ip) for p in overview.pods
         ]
-        lines += ["", *_table(("NAMESPACE", "POD", "PHASE", "READY", "RESTARTS", "IP"), pods)]
+        lines += ["", *_table(("NAMESPACE", "POD", "STATUS", "READY", "RESTARTS", "IP"), pods)]
     lines += ["", *overview.problems] if overview.problems else []
     return "\n".join(lines)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from pybrix.base.clock import SystemClock
 from pybrix.base.errors import UsageError
 from pybrix.cli.datadir import data_dir, data_dir_option
 from pybrix.engine.modelfiles import default_cache_dir
+from pybrix.gateway.scheduling.registry import build_strategies
 from pybrix.local.installation import Reporter, UpOptions, run_up
 from pybrix.local.layout import Layout
 from pybrix.local.state import UpState, read_state
@@ -30,10 +33,12 @@ _DETACHED_TIMEOUT_S = 300.0
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Gateway port; 0: any.")
 @click.option("--address", default="127.0.0.1", show_default=True, help="Address the gateway listens on.")
 @click.option("--api-port", type=click.IntRange(0, 65535), default=0, help="Port of the Kubernetes API; 0: as before.")
-@click.option("--routing-strategy", default="least-request", show_default=True, help="When a request names none.")
+@click.option("--routing-strategy", type=click.Choice(sorted(build_strategies())), default="least-request",
+              show_default=True, help="How endpoints are ranked for requests that name no strategy.")  # fmt: skip
 @click.option("--envoy-path", type=click.Path(path_type=Path), help="An Envoy of your own.")
 @click.option("--model-cache", type=click.Path(path_type=Path), help="Where fetched models are kept.")
 @click.option("-d", "--detach", is_flag=True, help="Return when everything is ready; stop it with `pybrix down`.")
+@click.option("--detached", is_flag=True, hidden=True, help="The other side of --detach.")
 @data_dir_option
 def up(
     model: str | None,
@@ -45,6 +50,7 @@ def up(
     envoy_path: Path | None,
     model_cache: Path | None,
     detach: bool,
+    detached: bool,
     data_dir_path: Path | None,
 ) -> None:
     """Start cluster, gateway and engines on this machine, and show where they answer.
@@ -71,32 +77,51 @@ def up(
         api_port=api_port,
         envoy_path=envoy_path,
     )
-    print(f"pybrix {pybrix.__version__}, data in {layout.root}", flush=True)
-    asyncio.run(run_up(options, SystemClock(), Reporter(lambda line: print(line, flush=True)), _show_summary))
-
-
-def _show_summary(state: UpState) -> None:
-    model = state.models[0] if state.models else "MODEL"
-    body = msgspec.json.encode({"model": model, "messages": [{"role": "user", "content": "Hello!"}]}).decode()
-    print(
-        f"\nGateway      {state.gateway_url}\n"
-        f"Kubeconfig   {state.kubeconfig}\n\n"
-        f"Try          curl {state.gateway_url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'\n"
-        f"             KUBECONFIG={state.kubeconfig} kubectl get pods -o wide\n"
-        "Stop         Ctrl-C, or pybrix down\n",
-        flush=True,
+    stop_with = f"pybrix down --data-dir {shlex.quote(str(layout.root))}" if data_dir_path else "pybrix down"
+    _say(f"pybrix {pybrix.__version__}, data in {layout.root}")
+    asyncio.run(
+        run_up(
+            options,
+            SystemClock(),
+            Reporter(_say),
+            lambda state: _say(_summary(state, stop_with if detached else f"Ctrl-C, or {stop_with}")),
+        )
     )
+
+
+def _say(text: str) -> None:
+    """Print, and go on in silence once nobody reads: what was started must still be stopped in order."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _summary(state: UpState, stop_with: str) -> str:
+    lines = ["", f"Gateway      {state.gateway_url}", f"Kubeconfig   {state.kubeconfig}", ""]
+    if state.models:
+        question = {"model": state.models[0], "messages": [{"role": "user", "content": "Hello!"}]}
+        body = shlex.quote(msgspec.json.encode(question).decode())
+        url = f"{state.gateway_url}/v1/chat/completions"
+        lines.append(f"Try          curl {url} -H 'content-type: application/json' -d {body}")
+    else:
+        lines.append(
+            "Try          pybrix up --simulate 3, or kubectl apply -f your-deployment.yaml: nothing is deployed yet"
+        )
+    lines.append(f"             KUBECONFIG={shlex.quote(state.kubeconfig)} kubectl get pods -o wide")
+    lines.append(f"Stop         {stop_with}\n")
+    return "\n".join(lines)
 
 
 def _detach(layout: Layout) -> None:
     """Run the same command in the background and relay what it says until it is ready.
 
     Raises:
-        UsageError: it ended before it was ready; its own words say why.
+        UsageError: it was not ready in time. When it ends before, this process ends with its exit code.
     """
     layout.create()
     log = layout.logs_dir / "up.log"
-    arguments = [argument for argument in sys.argv[1:] if argument not in ("-d", "--detach")]
+    arguments = ["--detached" if argument in ("-d", "--detach") else argument for argument in sys.argv[1:]]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "pybrix", *arguments],
@@ -105,6 +130,16 @@ def _detach(layout: Layout) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    try:
+        _relay(layout, process, log)
+    except BaseException:
+        # Ctrl-C and the like: nothing half started stays behind.
+        process.terminate()
+        process.wait()
+        raise
+
+
+def _relay(layout: Layout, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline_s = time.monotonic() + _DETACHED_TIMEOUT_S
     with log.open(encoding="utf-8", errors="replace") as said:
         while True:
@@ -117,6 +152,5 @@ def _detach(layout: Layout) -> None:
             if is_ready:
                 return
             if time.monotonic() > deadline_s:
-                process.terminate()
                 raise UsageError(f"not ready within {_DETACHED_TIMEOUT_S:.0f} s", f"see {log}")
             time.sleep(0.05)

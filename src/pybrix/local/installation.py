@@ -22,9 +22,17 @@ from pybrix.kube.client import HttpClient
 from pybrix.kube.kubeconfig import load_kubeconfig
 from pybrix.local.components import brain, cluster, envoy
 from pybrix.local.layout import Layout
-from pybrix.local.rollout import bring, wait_until_served
-from pybrix.local.state import ProcessRecord, UpState, locked, read_state, write_atomically, write_state
-from pybrix.local.stopping import end_earlier_processes
+from pybrix.local.rollout import bring, wait_for_others, wait_until_served
+from pybrix.local.state import (
+    DamagedState,
+    ProcessRecord,
+    UpState,
+    locked,
+    read_state,
+    write_atomically,
+    write_state,
+)
+from pybrix.local.stopping import end_earlier_processes, end_orphaned_pods
 from pybrix.local.supervisor import Supervisor
 from pybrix.local.workloads import Workload, llamacpp, simulated
 
@@ -33,6 +41,7 @@ class Reporter:
     """Tells a person how the start goes; the command line prints, tests collect."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
+        """`write` shows a line; it must not raise, since parts that run depend on what comes after."""
         self.write = write
 
     def done(self, what: str, detail: str) -> None:
@@ -65,7 +74,7 @@ async def run_up(options: UpOptions, clock: Clock, report: Reporter, on_ready: C
     layout.create()
     stop = asyncio.Event()
     with locked(layout):
-        if (earlier := read_state(layout)) is not None and (count := end_earlier_processes(layout, earlier)):
+        if count := end_earlier_processes(layout, _earlier_state(layout)):
             report.note(f"ended {count} processes that an earlier run left behind")
         address = options.gateway.address
         config = msgspec.structs.replace(options.gateway, port=claim_port(address, options.gateway.port, "--port"))
@@ -103,10 +112,12 @@ async def run_up(options: UpOptions, clock: Clock, report: Reporter, on_ready: C
                     keeping.result()
             stopping.cancel()
         finally:
-            report.write("stopping (Ctrl-C again to hurry)")
-            await supervisor.stop()
+            if supervisor.is_running:
+                report.write("stopping (Ctrl-C again to hurry)")
+                await supervisor.stop()
+                await end_orphaned_pods(layout, clock)
+                report.write("stopped")
             layout.state_file.unlink(missing_ok=True)
-            report.write("stopped")
 
 
 def _stop_on_signals(stop: asyncio.Event, supervisor: Supervisor) -> None:
@@ -116,8 +127,17 @@ def _stop_on_signals(stop: asyncio.Event, supervisor: Supervisor) -> None:
         stop.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # A terminal that closes is a wish to stop, unless the start said otherwise (nohup).
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, on_signal)
+
+
+def _earlier_state(layout: Layout) -> UpState | None:
+    try:
+        return read_state(layout)
+    except DamagedState:
+        return None
 
 
 async def _start(
@@ -139,11 +159,13 @@ async def _start(
         report.done("envoy", state.gateway_url)
         for workload in workloads:
             await bring(client, workload)
-        state.models = [w.model for w in workloads]
         for workload in workloads:
             await wait_until_served(client, workload, state.gateway_url, report.note)
             replicas = workload.deployment.spec.replicas
             report.done(workload.model, f"{replicas}/{replicas} ready")
+        brought = [w.model for w in workloads]
+        others = await wait_for_others(client, {w.deployment.key for w in workloads}, report.done, report.note)
+        state.models = brought + [model for model in others if model not in brought]
 
 
 async def _workloads(options: UpOptions, report: Reporter) -> list[Workload]:
@@ -151,10 +173,10 @@ async def _workloads(options: UpOptions, report: Reporter) -> list[Workload]:
     if options.simulate:
         found.append(simulated(options.simulate))
     if options.model:
-        if options.model.endswith(".gguf"):
+        if options.model.endswith(".gguf") or "/" in options.model:
             file = Path(options.model).expanduser().resolve()
-            if not file.is_file():
-                raise UsageError(f"--model: {file} is not a file", "name a GGUF file, or smollm2")
+            if not _is_gguf(file):
+                raise UsageError(f"--model: {file} is not a GGUF file", "name a GGUF file, or smollm2")
             name = file.stem.lower()
         else:
             name = options.model
@@ -162,3 +184,11 @@ async def _workloads(options: UpOptions, report: Reporter) -> list[Workload]:
         report.done("model file", f"{name} ({file.stat().st_size / 1e6:.0f} MB)")
         found.append(llamacpp(name, str(file)))
     return found
+
+
+def _is_gguf(file: Path) -> bool:
+    try:
+        with file.open("rb") as model:
+            return model.read(4) == b"GGUF"
+    except OSError:
+        return False

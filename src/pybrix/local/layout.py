@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -69,9 +70,10 @@ class Layout:
             try:
                 directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             except OSError as err:
+                remedy = "free some space, or " if err.errno == errno.ENOSPC else ""
                 raise UsageError(
                     f"data directory: cannot make {directory}: {err.strerror}",
-                    "free some space or choose another place with --data-dir",
+                    f"{remedy}choose another place with --data-dir",
                 ) from err
         owner = self.run_dir.stat()
         if owner.st_uid != os.getuid():

@@ -8,13 +8,14 @@ import aiohttp
 import msgspec
 
 from pybrix.api.core import Pod
+from pybrix.base.errors import PybrixError
 from pybrix.kube.client import HttpClient
-from pybrix.kube.errors import KubeError
 from pybrix.kube.kubeconfig import load_kubeconfig
 from pybrix.local.layout import Layout
 from pybrix.local.state import UpState
 
 _TIMEOUT = aiohttp.ClientTimeout(total=2)
+_API_TIMEOUT_S = 3.0
 
 
 class ProcessStatus(msgspec.Struct, rename="camel"):
@@ -36,7 +37,7 @@ class ModelStatus(msgspec.Struct, rename="camel"):
 class PodSummary(msgspec.Struct, rename="camel"):
     namespace: str
     name: str
-    phase: str
+    status: str
     ready: bool
     restarts: int
     ip: str
@@ -48,6 +49,7 @@ class Overview(msgspec.Struct, rename="camel"):
     gateway_url: str
     kubeconfig: str
     ready: bool
+    supervised: bool
     processes: list[ProcessStatus]
     models: list[ModelStatus] = []
     pods: list[PodSummary] = []
@@ -60,21 +62,24 @@ async def gather_overview(layout: Layout, state: UpState) -> Overview:
         gateway_url=state.gateway_url,
         kubeconfig=state.kubeconfig,
         ready=state.is_ready,
+        supervised=state.supervisor.find() is not None,
         processes=[
             ProcessStatus(name, record.pid, record.find() is not None) for name, record in state.processes.items()
         ],
     )
+    if not overview.supervised:
+        overview.problems.append("nobody watches over these processes: run `pybrix down`, then `pybrix up`")
     try:
         overview.models = [_model(entry) for entry in (await _brain_view(layout))["models"]]
-    except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, KeyError) as err:
-        overview.problems.append(f"the brain does not answer: {err!r}")
-    client = HttpClient(load_kubeconfig(layout.kubeconfig))
+    except TimeoutError:
+        overview.problems.append("the brain does not answer in time")
+    except (aiohttp.ClientError, OSError, msgspec.MsgspecError, KeyError):
+        overview.problems.append(f"the brain does not answer: see {layout.logs_dir / 'brain.log'}")
     try:
-        overview.pods = [_pod(pod) for pod in (await client.list(Pod)).items]
-    except KubeError as err:
-        overview.problems.append(f"the Kubernetes API does not answer: {err}")
-    finally:
-        await client.aclose()
+        async with HttpClient(load_kubeconfig(layout.kubeconfig), request_timeout_s=_API_TIMEOUT_S) as client:
+            overview.pods = [_pod(pod) for pod in (await client.list(Pod)).items]
+    except PybrixError:
+        overview.problems.append(f"the Kubernetes API does not answer: see {layout.logs_dir / 'cluster.log'}")
     return overview
 
 
@@ -102,8 +107,20 @@ def _pod(pod: Pod) -> PodSummary:
     return PodSummary(
         namespace=pod.metadata.namespace,
         name=pod.metadata.name,
-        phase="Terminating" if pod.metadata.is_terminating else pod.status.phase,
+        status=_status(pod),
         ready=pod.is_ready,
         restarts=sum(status.restart_count for status in pod.status.container_statuses),
         ip=pod.status.pod_ip,
     )
+
+
+def _status(pod: Pod) -> str:
+    """Return what `kubectl get pods` shows: why a container waits or how it ended, else the phase."""
+    if pod.metadata.is_terminating:
+        return "Terminating"
+    for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
+        if status.state.waiting and status.state.waiting.reason:
+            return status.state.waiting.reason
+        if status.state.terminated and status.state.terminated.exit_code:
+            return status.state.terminated.reason or "Error"
+    return pod.status.reason or pod.status.phase

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import aiohttp
 import msgspec
 
 from pybrix.api.apps import Deployment
 from pybrix.api.core import Pod
+from pybrix.api.identity import ObjectKey
 from pybrix.api.meta import Object
 from pybrix.api.names import MODEL_NAME
 from pybrix.base.errors import UsageError
@@ -19,6 +20,7 @@ from pybrix.local.workloads import Workload
 
 _POLL_S = 0.1
 _READY_TIMEOUT_S = 180.0
+_OTHERS_TIMEOUT_S = 30.0
 _CRASHES = 2
 # Waiting reasons that do not mend themselves.
 _HOPELESS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"})
@@ -82,6 +84,33 @@ async def wait_until_served(
                 f"kubectl logs -l {MODEL_NAME}={workload.model}",
             )
         await asyncio.sleep(_POLL_S)
+
+
+async def wait_for_others(
+    client: Client, known: Collection[ObjectKey], done: Callable[[str, str], None], report: Callable[[str], None]
+) -> list[str]:
+    """Wait a while for models that were deployed before; return their names. One that is not ready is no error."""
+    deadline_s = asyncio.get_running_loop().time() + _OTHERS_TIMEOUT_S
+    waiting = {
+        d.key: model
+        for d in (await client.list(Deployment)).items
+        if d.key not in known and d.spec.replicas != 0 and (model := _model_of(d))
+    }
+    models = list(dict.fromkeys(waiting.values()))
+    while waiting and asyncio.get_running_loop().time() < deadline_s:
+        for deployment in (await client.list(Deployment)).items:
+            replicas = deployment.spec.replicas or 0
+            if deployment.key in waiting and deployment.status.ready_replicas >= replicas:
+                done(waiting.pop(deployment.key), f"{replicas}/{replicas} ready (deployed before)")
+        await asyncio.sleep(_POLL_S)
+    for key, model in waiting.items():
+        report(f"{model} is not ready yet: kubectl describe deployment {key.name} -n {key.namespace}")
+    return models
+
+
+def _model_of(deployment: Deployment) -> str:
+    metadata = deployment.spec.template.get("metadata") or {}
+    return str((metadata.get("labels") or {}).get(MODEL_NAME, ""))
 
 
 def find_trouble(pods: Sequence[Pod]) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,10 @@ import psutil
 
 from pybrix.base.errors import UsageError
 from pybrix.local.layout import Layout
+
+
+class DamagedState(UsageError):
+    """The state file cannot be understood; who runs is still known from the lock."""
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):
@@ -54,8 +59,10 @@ def read_state(layout: Layout) -> UpState | None:
         return msgspec.json.decode(layout.state_file.read_bytes(), type=UpState)
     except FileNotFoundError:
         return None
+    except OSError as err:
+        raise UsageError(f"cannot read {layout.state_file}: {err.strerror}", "choose another --data-dir") from err
     except msgspec.MsgspecError as err:
-        raise UsageError(f"{layout.state_file} is damaged: {err}", "remove the file and try again") from err
+        raise DamagedState(f"{layout.state_file} is damaged: {err}", "stop what runs with `pybrix down`") from err
 
 
 def write_state(layout: Layout, state: UpState) -> None:
@@ -95,12 +102,41 @@ def locked(layout: Layout) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            state = read_state(layout)
-            where = f" (process {state.supervisor.pid}), gateway {state.gateway_url}" if state else ""
             raise UsageError(
-                f"pybrix is already running on {layout.root}{where}",
-                "stop it with `pybrix down`, or choose another --data-dir",
+                f"pybrix is already running on {layout.root} (process {_read_pid(descriptor)}){_answering(layout)}",
+                f"stop it with `pybrix down --data-dir {shlex.quote(str(layout.root))}`, or choose another --data-dir",
             ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def find_supervisor(layout: Layout) -> psutil.Process | None:
+    """Return the process that holds the data directory; None when nobody does."""
+    try:
+        descriptor = os.open(layout.lock_file, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = _read_pid(descriptor)
+        return psutil.Process(pid) if pid and psutil.pid_exists(pid) else None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _read_pid(descriptor: int) -> int:
+    text = os.pread(descriptor, 32, 0).strip()
+    return int(text) if text.isdigit() else 0
+
+
+def _answering(layout: Layout) -> str:
+    try:
+        state = read_state(layout)
+    except UsageError:
+        return ""
+    return f", gateway {state.gateway_url}" if state else ""

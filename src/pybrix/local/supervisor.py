@@ -66,6 +66,11 @@ class Supervisor:
         self._running: list[_Running] = []
         self._hurry = asyncio.Event()
 
+    @property
+    def is_running(self) -> bool:
+        """Say whether anything was started and not stopped."""
+        return bool(self._running)
+
     async def start(self, component: Component) -> None:
         """Start a component and wait until it is ready.
 
