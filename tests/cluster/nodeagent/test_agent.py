@@ -139,6 +139,22 @@ class TestLife:
                 writer.close()
                 await writer.wait_closed()
 
+    async def test_servers_keep_apart_in_any_data_directory(self, tmp_path: Path) -> None:
+        """LD_PRELOAD cannot carry spaces and colons."""
+        cluster = Cluster(tmp_path / "with space" / "d \u00fc:x", "127.65.0.0/16")
+        async with cluster.running_agent(is_stopping=True):
+            for name in ("a", "b"):
+                cluster.api.put(pod_of(name, server(env=[{"name": "ANSWER", "value": name}], port=22320)))
+            pods = [await cluster.wait(name, is_ready) for name in ("a", "b")]
+            bound = set()
+            for pod in pods:
+                container_id = pod.status.container_statuses[0].container_id
+                for pid in marked_processes(container_id):
+                    for listening in psutil.Process(pid).net_connections("tcp"):
+                        bound.add((listening.laddr.ip, pod.status.pod_ip))
+                assert not [reason for reason, _ in cluster.events(pod) if reason == "WildcardBind"]
+            assert bound == {(pod.status.pod_ip, pod.status.pod_ip) for pod in pods}
+
     async def test_bound_to_running_takes_no_polling(self, cluster: Cluster) -> None:
         async with cluster.running_agent(is_stopping=True):
             begin = time.monotonic()

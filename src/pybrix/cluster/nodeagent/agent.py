@@ -23,6 +23,7 @@ from pybrix.cluster.nodeagent.events import EventQueue
 from pybrix.cluster.nodeagent.logs import NodeLogs, rotate_all
 from pybrix.cluster.nodeagent.namespaces import mount_namespace_command
 from pybrix.cluster.nodeagent.node import NodeRegistration, machine_capacity, machine_info, render_node
+from pybrix.cluster.nodeagent.preload import find_preload
 from pybrix.cluster.nodeagent.preparation import Machine
 from pybrix.cluster.nodeagent.probes import Prober
 from pybrix.cluster.nodeagent.runner import Runner
@@ -101,12 +102,18 @@ class NodeAgent:
 
     async def run(self) -> None:
         """Run until cancelled; the pods' processes go on, for the next agent or until `stop_all`."""
+        search_path = self._base_env["PATH"]
+        library = await build_shim(self._data_dir / "shim", search_path=search_path)
+        shim = await find_preload(library, search_path=search_path) if library is not None else None
         machine = Machine(
             base_env=self._base_env,
             programs=self._programs,
             host_ip=HOST_IP,
-            shim=await build_shim(self._data_dir / "shim", search_path=self._base_env["PATH"]),
-            namespace_command=await mount_namespace_command(self._base_env["PATH"]),
+            shim=shim,
+            shim_problem="this machine has no working C compiler"
+            if library is None
+            else "no place to load the bind shim",
+            namespace_command=await mount_namespace_command(search_path),
             capacity=self._capacity,
         )
         # No connection is kept: a probe has to see whether the program still accepts one.

@@ -10,6 +10,7 @@ from pathlib import Path
 from pybrix.api.core import ConfigMap, Container, Pod, Secret
 from pybrix.cluster.images import ImageError, Program, resolve
 from pybrix.cluster.nodeagent.env import ConfigError, expand_all, render_environment
+from pybrix.cluster.nodeagent.preload import Preload
 from pybrix.cluster.nodeagent.seen import Blocked
 from pybrix.cluster.nodeagent.shim import POD_IP_VARIABLE, is_static
 from pybrix.cluster.nodeagent.volumes import (
@@ -33,8 +34,10 @@ class Machine:
     """The table of images."""
     host_ip: str = "127.0.0.1"
     """Address of the node; 127.0.0.1."""
-    shim: Path | None = None
-    """The library that turns wildcard binds; None: no compiler."""
+    shim: Preload | None = None
+    """The library that turns wildcard binds; None."""
+    shim_problem: str = "this machine has no C compiler"
+    """Why there is no shim where there is none."""
     namespace_command: tuple[str, ...] = ()
     """Command that runs the rest in a mount namespace of its own; empty: the machine allows none."""
     capacity: Mapping[str, str] = field(default_factory=dict)
@@ -107,19 +110,16 @@ def prepare(
     env[POD_IP_VARIABLE] = pod_ip
     argv, warnings = launch.argv, []
     program = shutil.which(argv[0], path=env.get("PATH"))
-    if machine.shim is not None:
-        env["LD_PRELOAD"] = " ".join(filter(None, (str(machine.shim), env.get("LD_PRELOAD"))))
+    problem = machine.shim.problem(m.target for m in mounts) if machine.shim is not None else machine.shim_problem
+    if machine.shim is not None and not problem:
+        env["LD_PRELOAD"] = " ".join(filter(None, (str(machine.shim.path), env.get("LD_PRELOAD"))))
         if program is not None and is_static(Path(program)):
-            warnings.append(
-                f"{program} is a static binary: its wildcard binds cannot be turned to the pod IP {pod_ip}; "
-                "let it listen on $(POD_IP)"
-            )
-    elif launch.bind_args:
+            problem = f"{program} is a static binary"
+    if problem and launch.bind_args:
         argv = (*argv, *(a.format(pod_ip=pod_ip) for a in launch.bind_args))
-    else:
+    elif problem:
         warnings.append(
-            "this machine has no C compiler, so wildcard binds are not turned to the pod IP: "
-            f"install one, or let the program listen on {pod_ip}"
+            f"{problem}, so its wildcard binds are not turned to the pod IP {pod_ip}: let it listen on $(POD_IP)"
         )
     work_dir = Path(container.working_dir) if container.working_dir else pod_dir / ".work" / container.name
     start_error = ""
