@@ -84,3 +84,11 @@ async def test_a_taken_port_is_one_line() -> None:
         assert second.returncode == 1
         assert said.decode().count("\n") == 1
         assert f"cannot listen on 127.0.0.1:{port}" in said.decode()
+
+
+async def test_headers_that_the_gateway_lets_through_are_taken() -> None:
+    async with simulator_process() as simulator, aiohttp.ClientSession() as client:
+        headers = {"x-long": "y" * 50_000}
+        url = f"{simulator.url}/v1/models?long={'z' * 9_000}"
+        async with client.get(url, headers=headers) as response:
+            assert response.status == 200

@@ -29,6 +29,8 @@ log = logging.getLogger("pybrix.simulator")
 _BODY_LIMIT_BYTES = 256 * 1024 * 1024
 # aiohttp takes 0 for "wait forever".
 _AT_ONCE_S = 0.001
+# What the gateway lets through must not fail here: Envoy takes 60 KiB of headers, the request line included.
+_LONGEST_HEADER_BYTES = 60 * 1024
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -238,7 +240,13 @@ async def serve(options: SimulatorOptions, announce: Callable[[str], None]) -> N
     server = SimulatorServer(options, engine, clock)
     # `handler_cancellation`: a client that goes away ends its handler, which aborts its sequence.
     runner = web.AppRunner(
-        server.build(), access_log=None, handler_cancellation=True, shutdown_timeout=_AT_ONCE_S, handle_signals=False
+        server.build(),
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=_AT_ONCE_S,
+        handle_signals=False,
+        max_line_size=_LONGEST_HEADER_BYTES,
+        max_field_size=_LONGEST_HEADER_BYTES,
     )
     await runner.setup()
     try:
