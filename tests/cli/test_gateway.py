@@ -20,6 +20,8 @@ from pybrix.base.errors import UsageError
 from pybrix.cli.gateway import gateway as command
 from pybrix.gateway.view.persist import render_view, save_view
 from pybrix.gateway.view.snapshot import PodFacts, build_view
+from pybrix.local.layout import Layout
+from pybrix.local.state import ProcessRecord, UpState, write_state
 from tests.support.brains import BrainAddress
 from tests.support.gateway_parts import Engine, free_port
 from tests.support.waiting import until
@@ -97,6 +99,13 @@ async def test_a_brain_lives_dies_and_lives_again_while_the_api_is_down(place: P
     )
     assert msgspec.json.decode(shown.output)["ranking"][0]["why"] == "1 requests in flight"
 
+    layout = Layout(place)
+    write_state(layout, UpState(ProcessRecord(1, 0.0), "http://127.0.0.1:1", "kubeconfig", str(address.run_dir)))
+    shown = await asyncio.to_thread(runner.invoke, command, ["status", "--data-dir", str(place)])
+    assert "default/m" in shown.output
+    shown = await asyncio.to_thread(runner.invoke, command, ["explain", "--model", "m", "--data-dir", str(place)])
+    assert msgspec.json.decode(shown.output)["ranking"][0]["why"] == "1 requests in flight"
+
     status, said = await end(third)
     assert status == 0, said
     assert list((place / "run").glob("*.sock")) == []
@@ -153,3 +162,12 @@ def test_a_mistake_is_one_clear_line(place: Path, arguments: list[str], want: st
     assert isinstance(shown.exception, UsageError)
     assert want in str(shown.exception)
     assert "\n" not in str(shown.exception)
+
+
+def test_a_brain_that_is_away_is_told_in_one_sentence(place: Path) -> None:
+    shown = CliRunner().invoke(command, ["status", "--run-dir", str(place)])
+    socket_path = place / "brain-admin.sock"
+    assert str(shown.exception) == f"no brain answers on {socket_path} (is `pybrix gateway brain` running?)"
+    shown = CliRunner().invoke(command, ["explain", "--model", "m", "--data-dir", str(place)])
+    assert isinstance(shown.exception, UsageError)
+    assert str(shown.exception).startswith(f"nothing runs on {place} (start it with `pybrix up`")

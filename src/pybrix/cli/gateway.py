@@ -8,6 +8,7 @@ from typing import IO
 import click
 
 from pybrix.base.errors import UsageError
+from pybrix.cli.datadir import data_dir, data_dir_option
 
 _config = click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="A GatewayConfiguration (YAML or JSON)."
@@ -25,6 +26,11 @@ _run_dir = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
     help="Directory of the Unix sockets, for this user only.",
+)
+_running_dir = click.option(
+    "--run-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of a brain's Unix sockets; that of the running `pybrix up`.",
 )
 _address = click.option("--address", help="Address that clients connect to; overrides the configuration.")
 _port = click.option("--port", type=int, help="Port that clients connect to; overrides the configuration.")
@@ -97,23 +103,30 @@ def render(config_file: Path | None, gateway_dir: Path, run_dir: Path, address: 
 
 
 @gateway.command()
-@_run_dir
+@data_dir_option
+@_running_dir
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
-def status(run_dir: Path, output: str) -> None:
+def status(data_dir_path: Path | None, run_dir: Path | None, output: str) -> None:
     """Show what a running brain sees: models, endpoints, requests in flight."""
     from pybrix.cli import gateway_commands as commands
 
-    commands.print_status(run_dir, output)
+    commands.print_status(commands.running_dir(run_dir, data_dir(data_dir_path)), output)
 
 
 @gateway.command()
-@_run_dir
+@data_dir_option
+@_running_dir
 @click.option("--model", help="The model of a request that has only that.")
 @click.option("--file", "body_file", type=click.File("rb"), help="A request body; - reads standard input.")
 @click.option("--namespace", default="", help="Namespace of the model.")
 @click.option("--routing-strategy", default="", help="As in the header of that name.")
 def explain(
-    run_dir: Path, model: str | None, body_file: IO[bytes] | None, namespace: str, routing_strategy: str
+    data_dir_path: Path | None,
+    run_dir: Path | None,
+    model: str | None,
+    body_file: IO[bytes] | None,
+    namespace: str,
+    routing_strategy: str,
 ) -> None:
     """Show where a request would go now, and why. Nothing is sent to an engine."""
     if (model is None) == (body_file is None):
@@ -121,4 +134,6 @@ def explain(
     from pybrix.cli import gateway_commands as commands
 
     body = commands.request_body(model) if body_file is None else body_file.read()
-    commands.print_explanation(run_dir, body, namespace, routing_strategy)
+    commands.print_explanation(
+        commands.running_dir(run_dir, data_dir(data_dir_path)), body, namespace, routing_strategy
+    )

@@ -30,6 +30,8 @@ from pybrix.gateway.view.persist import load_view
 from pybrix.gateway.xds import clusters_of
 from pybrix.kube.client import HttpClient
 from pybrix.kube.kubeconfig import ClusterAccess, load_in_cluster, load_kubeconfig
+from pybrix.local.layout import Layout
+from pybrix.local.state import read_state
 
 _ASK_TIMEOUT = aiohttp.ClientTimeout(total=5)
 
@@ -91,6 +93,20 @@ def print_configuration(config: GatewayConfiguration, gateway_dir: Path, run_dir
     click.echo(yaml.safe_dump(documents, sort_keys=False, width=120), nl=False)
 
 
+def running_dir(run_dir: Path | None, data_dir: Path) -> Path:
+    """Return the directory of a running brain's sockets: the one that is named, else the installation's.
+
+    Raises:
+        UsageError: none is named and nothing runs on the data directory.
+    """
+    if run_dir is not None:
+        return run_dir
+    state = read_state(Layout(data_dir))
+    if state is None:
+        raise UsageError(f"nothing runs on {data_dir}", "start it with `pybrix up`, or pass --data-dir or --run-dir")
+    return Path(state.run_dir)
+
+
 def print_status(run_dir: Path, output: str) -> None:
     """Print what a running brain sees, as `json` or `text`."""
     document = asyncio.run(_ask(run_dir, "GET", "/debug/view"))
@@ -133,8 +149,12 @@ async def _ask(
             if response.status != 200:
                 raise BrainUnavailable(socket_path, f"it answers {response.status}")
             return msgspec.json.decode(await response.read())
-    except (aiohttp.ClientError, TimeoutError, OSError) as err:
-        raise BrainUnavailable(socket_path, str(err) or "no answer in time") from err
+    except TimeoutError as err:
+        raise BrainUnavailable(socket_path, f"nothing came within {_ASK_TIMEOUT.total:.0f} s") from err
+    except (aiohttp.ClientConnectorError, FileNotFoundError, ConnectionRefusedError) as err:
+        raise BrainUnavailable(socket_path) from err
+    except (aiohttp.ClientError, OSError) as err:
+        raise BrainUnavailable(socket_path, str(err)) from err
 
 
 def _pretty(document: Any) -> str:

@@ -37,8 +37,9 @@ class BrainRunning(UsageError):
 
 
 class BrainUnavailable(UsageError):
-    """Nothing answers on the admin socket."""
+    """Nothing (or nothing that makes sense: `why` says what) answers on the admin socket."""
 
-    def __init__(self, socket_path: Path, why: str) -> None:
-        super().__init__(f"no brain answers on {socket_path}: {why}", "is `pybrix gateway brain` running?")
+    def __init__(self, socket_path: Path, why: str = "") -> None:
+        detail = f": {why}" if why else ""
+        super().__init__(f"no brain answers on {socket_path}{detail}", "is `pybrix gateway brain` running?")
         self.socket_path = socket_path
