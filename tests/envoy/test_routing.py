@@ -179,8 +179,11 @@ async def test_a_path_is_normalized_before_it_is_matched(gateway: Gateway) -> No
     assert gateway.brain.questions[0].path == "/v1/completions"
 
 
-async def test_a_malformed_request_gets_json(gateway: Gateway) -> None:
-    answer = await raw_exchange(gateway, b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n")
+@pytest.mark.parametrize(
+    "request_line", [b"POST /v1/completions HTTP/1.1", b"GET /v1/models HTTP/0.8", b"nonsense"], ids=str
+)
+async def test_what_is_not_valid_http_gets_json(gateway: Gateway, request_line: bytes) -> None:
+    answer = await raw_exchange(gateway, request_line + b"\r\nhost: a\r\ncontent-length: x\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400")
     error = json.loads(body)["error"]

@@ -38,7 +38,6 @@ def render_local_replies(config: GatewayConfiguration) -> Config:
     too_large = replies.invalid(
         f"the request body is larger than the limit of {config.body_limit_bytes} bytes", "request_too_large"
     )
-    old_http = replies.invalid("this version of HTTP is not spoken here; use HTTP/1.1 or HTTP/2", "http_version")
     large_headers = replies.invalid(
         f"the request has more than {MAX_HEADERS} headers, or more than {MAX_HEADERS_KIB} KiB of them; send fewer",
         "headers_too_large",
@@ -66,7 +65,6 @@ def render_local_replies(config: GatewayConfiguration) -> Config:
                 headers=[retry_after(), header(replies.NO_MODEL_BACKENDS_HEADER, "true")],
             ),
             _mapper(_status("EQ", 413), too_large, headers=[header(replies.BAD_BODY_HEADER, "true")]),
-            _mapper(_status("EQ", 426), old_http),
             _mapper(_status("EQ", 431), large_headers),
             _mapper(_status("EQ", 400), malformed),
             _mapper(_flags("UF"), unreachable, headers=[retry_after()]),
