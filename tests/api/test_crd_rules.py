@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pybrix.api.kvcache.v1alpha1.kvcachepool import KVCachePool
 from pybrix.api.scheme import CUSTOM_KINDS
 from tests.support.manifests import DROP, admit, changed, example
 
@@ -315,3 +316,6 @@ def test_the_minimal_cache_pool_is_valid_and_means_managed_etcd() -> None:
         "scheduler": {"gpuType": "NVIDIA-A10", "affinityWorkload": "chat"},
     }
     assert admit(pool) == []
+    managed = KVCachePool.from_dict(pool).spec.effective_metadata.managed
+    assert managed is not None
+    assert managed.kind == "etcd"

@@ -10,6 +10,7 @@ from pybrix.api.conditions import OBSERVED_GENERATION, STANDARD_CONDITIONS, Int6
 from pybrix.api.markers import Column, CustomResource, Definition, Rule, doc
 from pybrix.api.meta import GroupVersionKind, Value, Wire
 from pybrix.api.parts import OBJECT_REFERENCE
+from pybrix.api.references import ScaleTargetReference
 
 DEFAULT_OBSERVE_WINDOW_SECONDS = 180
 DEFAULT_PANIC_WINDOW_SECONDS = 60
@@ -25,15 +26,6 @@ def _given(name: str) -> str:
 
 def _is_kind(*kinds: str) -> str:
     return f"self.metricSourceType in [{', '.join(repr(kind) for kind in kinds)}]"
-
-
-class ScaleTargetReference(Value, frozen=True):
-    """The workload that is scaled, in the autoscaler's own namespace."""
-
-    api_version: str = ""
-    kind: str = ""
-    name: str = ""
-    namespace: str = ""
 
 
 class SubTargetSelector(Value, frozen=True):

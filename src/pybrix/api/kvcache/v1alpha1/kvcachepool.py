@@ -10,10 +10,11 @@ from pybrix.api.conditions import OBSERVED_GENERATION, STANDARD_CONDITIONS, Int6
 from pybrix.api.markers import AGE, Column, CustomResource, Definition, Rule, Scale, doc
 from pybrix.api.meta import GroupVersionKind, Value, Wire
 from pybrix.api.parts import ENV_VAR, RESOURCES, SECRET_REFERENCE
+from pybrix.api.references import SecretReference
 from pybrix.api.templates import PodTemplate
 
 DEFAULT_PORT = 9600
-DEFAULT_ETCD_REPLICAS = 1
+DEFAULT_MANAGED_REPLICAS = 1
 _HOST_PORT = r"([^\s:/]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}"
 
 
@@ -51,12 +52,6 @@ class PoolScheduler(Value, frozen=True):
     affinity_workload: Annotated[
         str, doc("Model (label `model.aibrix.ai/name`) whose pods the cache servers run beside.", maxLength=63)
     ] = ""
-
-
-class SecretReference(Value, frozen=True):
-    """A Secret in the same namespace."""
-
-    name: str = ""
 
 
 class TlsConfig(Value, frozen=True):
@@ -121,8 +116,8 @@ class ManagedMetadata(Value, frozen=True):
     )
 
     kind: Annotated[str, doc("What is run.", default="etcd", enum=["etcd", "redis"])] = "etcd"
-    replicas: Annotated[int, doc("Members of the store.", default=DEFAULT_ETCD_REPLICAS, minimum=1, maximum=9)] = (
-        DEFAULT_ETCD_REPLICAS
+    replicas: Annotated[int, doc("Members of the store.", default=DEFAULT_MANAGED_REPLICAS, minimum=1, maximum=9)] = (
+        DEFAULT_MANAGED_REPLICAS
     )
     image: Annotated[str, doc("Image of the store; one that fits when absent.")] = ""
 

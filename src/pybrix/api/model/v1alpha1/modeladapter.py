@@ -8,8 +8,9 @@ import msgspec
 
 from pybrix.api.conditions import OBSERVED_GENERATION, STANDARD_CONDITIONS, Int64, StandardCondition
 from pybrix.api.markers import AGE, Column, CustomResource, Definition, Rule, doc
-from pybrix.api.meta import GroupVersionKind, LabelSelector, Value, Wire
+from pybrix.api.meta import GroupVersionKind, LabelSelector, Wire
 from pybrix.api.parts import SECRET_REFERENCE
+from pybrix.api.references import SecretReference
 
 ARTIFACT_SCHEMES = ("s3", "gcs", "gs", "tos", "huggingface", "hf", "http", "https", "file")
 SELECTS_SOMETHING = Rule(
@@ -17,12 +18,6 @@ SELECTS_SOMETHING = Rule(
     "(has(self.matchExpressions) && size(self.matchExpressions) > 0)",
     "podSelector must select by at least one label; an empty selector would mean every pod of the namespace",
 )
-
-
-class SecretReference(Value, frozen=True):
-    """A Secret in the same namespace."""
-
-    name: str = ""
 
 
 class ModelAdapterSpec(Wire):
