@@ -19,7 +19,6 @@ _MAX_TOKENS = 1 << 40
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX_TOKENS)]
-Tokens = Count | Annotated[float, msgspec.Meta(ge=0, le=_MAX_TOKENS)] | None
 
 
 class EnvoyRecord(msgspec.Struct, gc=False):
@@ -32,9 +31,9 @@ class EnvoyRecord(msgspec.Struct, gc=False):
     flags: str | None = None
     ttft_ms: Count | None = None
     duration_ms: Count | None = None
-    prompt_tokens: Tokens = None
-    completion_tokens: Tokens = None
-    cached_tokens: Tokens = None
+    prompt_tokens: int | float | None = None
+    completion_tokens: int | float | None = None
+    cached_tokens: int | float | None = None
     attempts: Count | None = None
     request_id: str | None = None
 
@@ -49,9 +48,9 @@ class EnvoyRecord(msgspec.Struct, gc=False):
             _text(self.flags),
             self.ttft_ms,
             self.duration_ms or 0,
-            int(self.prompt_tokens or 0),
-            int(self.completion_tokens or 0),
-            int(self.cached_tokens or 0),
+            _whole(self.prompt_tokens),
+            _whole(self.completion_tokens),
+            _whole(self.cached_tokens),
             self.attempts or 0,
             _text(self.request_id),
         )
