@@ -258,3 +258,12 @@ async def test_apply_of_wrong_types_is_refused(api: Api) -> None:
         for spec in wrong:
             refused = await kind.apply(spec, "one")
             assert 400 <= refused.code < 500, spec
+
+
+async def test_apply_finds_items_by_the_defaults_of_their_keys(api: Api) -> None:
+    item = {"type": "object", "properties": {"zone": {**TEXT, "default": "a"}, "n": NUMBER}}
+    zones = {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["zone"], "items": item}
+    async with widgets(api, spec_schema({"zones": zones})) as kind:
+        await kind.apply({"zones": [{"n": 1}]}, "one")
+        again = await kind.apply({"zones": [{"n": 2}]}, "one")
+        assert again.body["spec"]["zones"] == [{"zone": "a", "n": 2}]

@@ -36,8 +36,9 @@ def item_key(item: Any, described: Field) -> str:
     """Return how an item of a keyed list or a set is named in a field set."""
     if described.list_type is ListType.SET or not isinstance(item, dict):
         return "v:" + json.dumps(item, separators=(",", ":"))
-    # An absent protocol means TCP in every keyed list that has one.
-    keys = {k: item.get(k, "TCP" if k == "protocol" else "") for k in described.keys}
+    # An absent protocol means TCP in every keyed list of a built-in kind that has one.
+    usual = {"protocol": "TCP", **described.key_defaults}
+    keys = {k: item.get(k, usual.get(k, "")) for k in described.keys}
     return "k:" + json.dumps(keys, separators=(",", ":"))
 
 

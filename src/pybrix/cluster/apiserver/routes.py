@@ -57,6 +57,8 @@ from pybrix.kube.interface import PatchType
 
 _log = structlog.get_logger()
 BODY_LIMIT_BYTES = 3 * 1024 * 1024
+# Clients limit the headers that they read.
+_WARNING_CHARACTERS, _WARNINGS_CHARACTERS = 256, 4096
 _DEFAULT_WATCH_S = 1800
 _FIRST_LOG_WAIT_S = 0.3
 _encode = msgspec.json.Encoder().encode
@@ -490,9 +492,13 @@ def _found(document: dict[str, Any] | None) -> dict[str, Any]:
 
 def _json(data: Any, status: int = 200, warnings: list[str] | None = None) -> web.Response:
     response = web.Response(body=_encode(data), status=status, content_type=JSON)
+    room = _WARNINGS_CHARACTERS
     for warning in warnings or ():
-        text = warning.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
-        response.headers.add("Warning", f'299 - "{text}"')
+        text = "".join(c if c.isprintable() else " " for c in warning[:_WARNING_CHARACTERS])
+        room -= len(text)
+        if room >= 0:
+            escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+            response.headers.add("Warning", f'299 - "{escaped}"')
     return response
 
 

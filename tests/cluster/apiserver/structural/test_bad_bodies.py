@@ -89,6 +89,14 @@ async def test_megabyte_of_unknown_fields_gives_a_short_warning(server: RunningA
         assert len((await response.json())["message"]) < 20_000
 
 
+@pytest.mark.parametrize("name", ["\r\nSet-Cookie: a", "\0", '"; "', "ä€", "k" * 50_000])
+async def test_odd_name_of_an_unknown_field_is_warned_about(server: RunningApiServer, name: str) -> None:
+    async with server.session.post(WIDGETS, json=widget(spec={name: 1})) as response:
+        assert response.status == 201
+        assert response.headers["Warning"].startswith('299 - "unknown field \\"spec')
+        assert "Set-Cookie" not in response.headers
+
+
 async def test_megabyte_in_an_open_field_is_kept(server: RunningApiServer) -> None:
     async with server.session.post(WIDGETS, data=sent(widget(spec={"open": json.loads(JUNK)}))) as response:
         assert response.status == 201

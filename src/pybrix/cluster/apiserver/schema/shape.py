@@ -15,7 +15,8 @@ duplicates, `retain` the strategic-merge strategy retainKeys.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from enum import StrEnum
 from typing import Any
 
@@ -50,7 +51,7 @@ class Shape:
     name: str = ""
     """Name of the struct or the scalar."""
     description: str = ""
-    fields: dict[str, Field] = field(default_factory=dict)
+    fields: dict[str, Field] = dataclass_field(default_factory=dict)
     """Of a struct."""
     item: Shape | None = None
     """Of a list or a map."""
@@ -69,6 +70,8 @@ class Field:
     """In the protobuf form; 0 when unknown."""
     list_type: ListType = ListType.ATOMIC
     keys: tuple[str, ...] = ()
+    key_defaults: Mapping[str, Any] = dataclass_field(default_factory=dict)
+    """Values of keys that an item does not mention."""
     merge_key: str = ""
     """Of strategic merge; empty replaces the list."""
     retains_keys: bool = False
@@ -183,12 +186,16 @@ def _openapi_field(name: str, schema: Any, is_required: bool, depth: int) -> Fie
     kind = described.get("x-kubernetes-list-type")
     keys = described.get("x-kubernetes-list-map-keys")
     list_type = ListType(kind) if kind in ("atomic", "set", "map") else ListType.ATOMIC
+    items = described.get("items")
+    properties = items.get("properties") if isinstance(items, dict) else None
+    parts = properties if isinstance(properties, dict) else {}
     return Field(
         name,
         shape,
         is_required=is_required,
         list_type=list_type,
         keys=tuple(str(k) for k in keys) if isinstance(keys, list) else (),
+        key_defaults={k: p["default"] for k, p in parts.items() if isinstance(p, dict) and "default" in p},
         is_atomic=described.get("x-kubernetes-map-type") == "atomic",
         description=str(described.get("description", "")),
     )

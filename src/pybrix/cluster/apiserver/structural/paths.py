@@ -18,9 +18,10 @@ def _is_plain(key: str) -> bool:
 
 def join(path: str, key: str) -> str:
     """Return the path of a part of an object."""
+    if len(key) > _SHOWN_KEY:
+        return f"{path}[{key[:_SHOWN_KEY]}...]"
     if not _is_plain(key):
-        shown = key if len(key) <= _SHOWN_KEY else key[:_SHOWN_KEY] + "..."
-        return f"{path}[{shown}]"
+        return f"{path}[{key}]"
     return f"{path}.{key}" if path else key
 
 

@@ -63,6 +63,7 @@ def compile_rule(rule: Rule) -> CompiledRule:
     return CompiledRule(rule, program, message, is_transition, steps)
 
 
+@functools.lru_cache(maxsize=4096)
 def escape(name: str) -> str:
     """Return how a property is named in an expression."""
     if name in _KEYWORDS:
