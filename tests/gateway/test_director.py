@@ -87,6 +87,11 @@ def test_a_body_is_refused(body: bytes, want: Reason) -> None:
     assert world.in_flight() == {}
 
 
+def test_the_last_of_several_model_keys_counts_however_it_is_written() -> None:
+    body = b'{"model":"zz","model":7,"mod\\u0065l":"m"}'
+    assert decide(three(), Question("/v1/chat/completions", body)).request.model == "m"
+
+
 def test_whatever_else_a_body_holds_is_no_matter() -> None:
     body = b'{"messages":7,"stream":"perhaps","model":"m","tools":[{"a":[1,{"b":null}]}],"n":1e400}'
     assert decide(three(), Question("/v1/chat/completions", body)).request.model == "m"
