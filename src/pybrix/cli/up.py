@@ -19,7 +19,7 @@ from pybrix.base.clock import SystemClock
 from pybrix.base.errors import UsageError
 from pybrix.cli.datadir import data_dir, data_dir_option
 from pybrix.engine.modelfiles import default_cache_dir
-from pybrix.gateway.scheduling.registry import build_strategies
+from pybrix.gateway.scheduling.registry import strategy_names
 from pybrix.local.installation import Reporter, UpOptions, run_up
 from pybrix.local.layout import Layout
 from pybrix.local.state import UpState, read_state
@@ -33,7 +33,7 @@ _DETACHED_TIMEOUT_S = 300.0
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Gateway port; 0: any.")
 @click.option("--address", default="127.0.0.1", show_default=True, help="Address the gateway listens on.")
 @click.option("--api-port", type=click.IntRange(0, 65535), default=0, help="Port of the Kubernetes API; 0: as before.")
-@click.option("--routing-strategy", type=click.Choice(sorted(build_strategies())), default="least-request",
+@click.option("--routing-strategy", type=click.Choice(strategy_names()), default="least-request",
               show_default=True, help="How endpoints are ranked for requests that name no strategy.")  # fmt: skip
 @click.option("--envoy-path", type=click.Path(path_type=Path), help="An Envoy of your own.")
 @click.option("--model-cache", type=click.Path(path_type=Path), help="Where fetched models are kept.")
