@@ -5,6 +5,7 @@ https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resou
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -53,7 +54,8 @@ async def test_object_stored_before_a_default_came_has_it_when_it_is_read(api: A
         properties["new"] = {**TEXT, "default": "y"}
         assert (await api.put(f"{DEFINITIONS}/widgets.{kind.group}", crd)).code == 200
         # A cluster takes a moment to serve a definition that changed.
-        read = await _until_default(api, kind.path("w"))
+        async with asyncio.timeout(20):
+            read = await _until_default(api, kind.path("w"))
         assert read["spec"] == {"old": "x", "new": "y"}
         assert read["metadata"]["resourceVersion"] == made.body["metadata"]["resourceVersion"]
         listed = (await api.get(kind.path())).body["items"][0]
@@ -65,6 +67,47 @@ async def _until_default(api: Api, path: str) -> Any:
         read = (await api.get(path)).body
         if "new" in read["spec"]:
             return read
+
+
+async def test_versions_have_schemas_of_their_own(api: Api) -> None:
+    # /docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/
+    group = group_of(api)
+    crd = definition_in(group, spec_schema({"a": TEXT}))
+    other = spec_schema({"a": TEXT, "b": {**TEXT, "default": "y"}})
+    crd["spec"]["versions"].append(
+        {**crd["spec"]["versions"][0], "name": "v2", "storage": False, "schema": {"openAPIV3Schema": other}}
+    )
+    assert (await api.create(DEFINITIONS, crd)).code == 201
+    try:
+        one, two = (api.at("widgets", group=group, version=version) for version in ("v1", "v2"))
+        async with asyncio.timeout(20):
+            while (await api.get(two)).code != 200:  # noqa: ASYNC110 - HTTP has no event
+                await asyncio.sleep(0.05)
+        body = {"apiVersion": f"{group}/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"a": "x", "b": "z"}}
+        assert (await api.create(one, body)).body["spec"] == {"a": "x"}
+        for read in ((await api.get(f"{two}/w")).body, (await api.get(two)).body["items"][0]):
+            assert (read["apiVersion"], read["spec"]) == (f"{group}/v2", {"a": "x", "b": "y"})
+    finally:
+        await api.delete(f"{DEFINITIONS}/widgets.{group}")
+
+
+# #validation-ratcheting
+
+
+async def test_what_a_stricter_definition_would_refuse_may_stay_until_it_changes(api: Api) -> None:
+    async with widgets(api, spec_schema({"n": NUMBER, "note": TEXT})) as kind:
+        await kind.create({"n": 50})
+        crd = (await api.get(f"{DEFINITIONS}/widgets.{kind.group}")).body
+        properties = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        properties["n"]["maximum"] = 10
+        assert (await api.put(f"{DEFINITIONS}/widgets.{kind.group}", crd)).code == 200
+        async with asyncio.timeout(20):
+            while (await kind.create({"n": 50}, name="new", dryRun="All")).code != 422:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert (await kind.patch({"status": {"phase": "x"}}, subresource="status")).code == 200
+        assert (await kind.patch({"spec": {"note": "x"}})).code == 200
+        assert (await kind.patch({"spec": {"n": 51}})).code == 422
+        assert (await kind.patch({"spec": {"n": 5}})).code == 200
 
 
 # #field-pruning

@@ -39,12 +39,18 @@ def binding(api: Api, *actions: str) -> dict[str, Any]:
     }
 
 
+MARKER = {"expression": "!('probe' in object.metadata.?labels.orValue({}))", "message": "in force"}
+
+
 @asynccontextmanager
 async def in_force(
-    api: Api, *validations: dict[str, Any], actions: tuple[str, ...] = ("Deny",), **spec: Any
+    api: Api,
+    *validations: dict[str, Any],
+    actions: tuple[str, ...] = ("Deny",),
+    marker: dict[str, Any] = MARKER,
+    **spec: Any,
 ) -> AsyncIterator[None]:
-    """Bind a policy to this test's namespace; a label refuses what shows that it is in force."""
-    marker = {"expression": "!('probe' in object.metadata.?labels.orValue({}))", "message": "in force"}
+    """Bind a policy to this test's namespace; that it refuses a probe shows that it is in force."""
     made = await api.create(f"{BASE}/validatingadmissionpolicies", policy(api.namespace, marker, *validations, **spec))
     assert made.code == 201, made.body
     bound = await api.create(f"{BASE}/validatingadmissionpolicybindings", binding(api, *actions))
@@ -105,6 +111,18 @@ async def test_old_object_and_operation_are_seen(api: Api) -> None:
         assert (await api.patch(f"{path}/a", {"metadata": {"labels": {"b": "c"}}}, MERGE)).code == 200
         refused = await api.patch(f"{path}/a", {"data": {"x": "2"}}, MERGE)
         assert (refused.code, refused.reason) == (403, "Forbidden")
+
+
+async def test_deletion_has_an_old_object_only(api: Api) -> None:
+    rule = {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["DELETE", "CREATE"], "resources": ["configmaps"]}
+    keep = {"expression": "request.operation != 'DELETE' || !('keep' in oldObject.data) || object != null"}
+    marker = {"expression": "object == null || object.metadata.name != 'probe'"}
+    constraints = {"resourceRules": [rule]}
+    async with in_force(api, keep, marker=marker, matchConstraints=constraints):
+        await api.create(api.at("configmaps"), config_map("a", keep="yes"))
+        await api.create(api.at("configmaps"), config_map("b"))
+        assert (await api.delete(api.at("configmaps", "a"))).code == 422
+        assert (await api.delete(api.at("configmaps", "b"))).code == 200
 
 
 async def test_match_conditions_narrow(api: Api) -> None:

@@ -43,6 +43,9 @@ def check_definition(data: Object, old: Object | None = None) -> list[Cause]:
         causes += check_dns_1035(f"spec.names.shortNames[{index}]", short)
     if spec.get("scope") not in ("Cluster", "Namespaced"):
         causes.append(not_supported("spec.scope", spec.get("scope", ""), ("Cluster", "Namespaced")))
+    if spec.get("preserveUnknownFields"):
+        detail = "cannot be true: set x-kubernetes-preserve-unknown-fields in the schema instead"
+        causes.append(invalid_value("spec.preserveUnknownFields", True, detail))
     if (spec.get("conversion") or {}).get("strategy", "None") != "None":
         detail = "this server has no conversion webhooks; only None"
         causes.append(invalid_value("spec.conversion.strategy", spec["conversion"]["strategy"], detail))

@@ -147,6 +147,7 @@ def _first_line(text: str) -> str:
         line = line.removeprefix(status)
     if line.startswith("Key not found in map : "):
         return "no such key: " + line.removeprefix("Key not found in map : ").strip('"')
+    line = line.replace("No matching overloads found : ", "no such overload: ")
     return line.split(" [", 1)[0] if line.endswith("]") else line
 
 
