@@ -17,11 +17,12 @@ import pytest
 
 from pybrix.api.core import ConfigMap, Lease, Node, Pod, Secret
 from pybrix.api.identity import ObjectKey
-from pybrix.api.meta import ObjectMeta, find_condition
+from pybrix.api.meta import Object, ObjectMeta, find_condition
 from pybrix.cluster.nodeagent.namespaces import mount_namespace_command
 from pybrix.cluster.nodeagent.processes import marked_processes
 from pybrix.kube.errors import BadRequest, Unreachable
 from tests.support.agents import Cluster
+from tests.support.memoryapi import MemoryApi
 from tests.support.pods import make_container, make_pod
 from tests.support.waiting import until_now
 
@@ -281,6 +282,15 @@ class TestProbes:
             mark.unlink()
             await cluster.wait("p", is_ready)
 
+    @pytest.mark.parametrize("threshold", [1, 3])
+    async def test_a_program_that_is_still_starting_is_not_reported(self, cluster: Cluster, threshold: int) -> None:
+        async with cluster.running_agent(is_stopping=True):
+            probe = {"httpGet": {"path": "/", "port": 22321}, "periodSeconds": 10, "failureThreshold": threshold}
+            script = f"sleep 0.5; exec {sys.executable} -c '{_SERVER}' 22321"
+            cluster.api.put(pod_of("p", shell(script, readinessProbe=probe)))
+            pod = await cluster.wait("p", is_ready)
+            assert [reason for reason, _ in cluster.events(pod)] == ["Started"]
+
     async def test_a_failed_liveness_probe_restarts_the_container(self, cluster: Cluster) -> None:
         async with cluster.running_agent(is_stopping=True):
             probe = {"exec": {"command": ["test", "-e", "alive"]}, "periodSeconds": 1, "failureThreshold": 1}
@@ -438,6 +448,52 @@ class TestApiTrouble:
             assert pod.metadata.labels["new"] == "yes"
 
 
+class HangingApi(MemoryApi):
+    """Answers nothing while `is_hanging`."""
+
+    is_hanging = False
+
+    async def _enter(self, call: str, cls: type[Object] | None) -> None:
+        if self.is_hanging:
+            await asyncio.Event().wait()
+        await super()._enter(call, cls)
+
+
+class TestStopWithoutAnswers:
+    async def test_processes_end_while_the_api_server_hangs(self, cluster: Cluster) -> None:
+        cluster.api = api = HangingApi()
+        async with cluster.running_agent() as agent:
+            for name in ("a", "b"):
+                api.put(pod_of(name, shell("sleep 100")))
+            pods = [await cluster.wait(name, is_ready) for name in ("a", "b")]
+            api.is_hanging = True
+            # A status is being written when the stop begins.
+            os.kill(marked_processes(pods[0].status.container_statuses[0].container_id)[0], signal.SIGKILL)
+            await asyncio.sleep(0)
+            async with asyncio.timeout(8):
+                await agent.stop_all(2.0)
+            for record in (cluster.directory / "pods").glob("*/*/*.json"):
+                assert marked_processes(_container_id(record)) == []
+
+    async def test_an_agent_that_never_heard_of_its_pods_ends_their_processes(self, cluster: Cluster) -> None:
+        cluster.api = api = HangingApi()
+        async with cluster.running_agent():
+            api.put(pod_of("p", shell("trap '' TERM; while :; do sleep 0.1; done")))
+            pod = await cluster.wait("p", is_ready)
+        container_id = pod.status.container_statuses[0].container_id
+        api.is_hanging = True
+        agent = cluster.agent()
+        task = asyncio.get_running_loop().create_task(agent.run())
+        async with asyncio.timeout(12):
+            await agent.stop_all(0.3)
+        assert marked_processes(container_id) == []
+        task.cancel()
+        await asyncio.wait([task])
+        api.is_hanging = False
+        async with cluster.running_agent(is_stopping=True):
+            await cluster.wait("p", lambda p: is_ready(p) and restarts(p) == 1)
+
+
 class TestLogs:
     async def test_whole_tail_and_limit(self, cluster: Cluster) -> None:
         async with cluster.running_agent() as agent:
@@ -470,7 +526,11 @@ class TestLogs:
         async with cluster.running_agent() as agent:
             cluster.api.put(pod_of("p", make_container(image="nginx")))
             await cluster.wait("p", waiting("ErrImagePull"))
-            with pytest.raises(BadRequest, match="waiting to start"):
+            (status,) = (await cluster.wait("p", waiting("ErrImagePull"))).status.container_statuses
+            assert status.state.waiting is not None
+            assert "no local program" in status.state.waiting.message
+            said = 'container "main" in pod "p" is waiting to start: trying and failing to pull image: no local program'
+            with pytest.raises(BadRequest, match=said):
                 await read_log(agent.logs.read("default", "p", "main"))
             with pytest.raises(BadRequest, match="does not record when"):
                 await read_log(agent.logs.read("default", "p", "main", timestamps=True))

@@ -28,7 +28,7 @@ from pybrix.cluster.nodeagent.preparation import Machine
 from pybrix.cluster.nodeagent.probes import Prober
 from pybrix.cluster.nodeagent.runner import Runner
 from pybrix.cluster.nodeagent.shim import build_shim
-from pybrix.cluster.nodeagent.worker import PodWorker, Surroundings
+from pybrix.cluster.nodeagent.worker import STOPPING_API_WAIT_S, PodWorker, Surroundings
 from pybrix.kube.errors import KubeError
 from pybrix.kube.informer import Informer
 from pybrix.kube.interface import Client, EventType
@@ -40,6 +40,8 @@ T = TypeVar("T", bound=Object)
 
 DEFAULT_POD_CIDR = "127.64.0.0/16"
 HOST_IP = "127.0.0.1"
+START_WAIT_S = 5.0
+"""How long a stop waits for an agent that has not heard from the API server yet."""
 
 
 class NodeAgent:
@@ -154,20 +156,31 @@ class NodeAgent:
     async def stop_all(self, grace_s: float) -> None:
         """End the processes of all pods, their objects untouched: the next agent runs the same pods again.
 
-        Each gets its own grace, but no more than `grace_s`; then it is killed. `run` has to be running; while it still
-        looks for processes of an earlier agent, this waits, so that those end too.
+        Each gets its own grace, but no more than `grace_s`; then it is killed, whether or not the API server answers.
+        `run` has to be running; while it still looks for processes of an earlier agent, this waits a while and then
+        ends what it finds by itself, so that those end too.
         """
-        await self._started.wait()
+        try:
+            async with asyncio.timeout(START_WAIT_S):
+                await self._started.wait()
+        except TimeoutError:
+            _log.warning("the pods are not known yet: ending their processes", node=self.node_name)
+            await self._runner.end_all(grace_s)
+            return
         assert self._around is not None
         self._around.node_stop_grace_s = grace_s
         workers = list(self._workers.values())
         async with asyncio.TaskGroup() as group:
             for worker in workers:
+                worker.hurry()
                 group.create_task(worker.wait_stopped())
         try:
-            await self._registration.report(is_ready=False)
-        except KubeError as error:
-            _log.warning("the node could not be reported as stopping", node=self.node_name, error=str(error))
+            async with asyncio.timeout(STOPPING_API_WAIT_S):
+                await self._registration.report(is_ready=False)
+        except (KubeError, TimeoutError) as error:
+            _log.warning(
+                "the node could not be reported as stopping", node=self.node_name, error=str(error) or "no answer"
+            )
 
     def _pod_changed(self, event: EventType, old: Pod | None, new: Pod | None) -> None:
         pod = new if new is not None else old

@@ -131,9 +131,15 @@ class RunHealth:
         async def look() -> Outcome:
             return await context.prober.look(probe, context.container, context.pod_ip, context.execute)
 
+        has_passed = kind == "readiness" and self._readiness.is_passing is True
+
         def report(verdict: Verdict, outcome: Outcome) -> None:
-            # The very first look finds a program that has not begun to listen: nothing to tell anybody.
-            if not outcome.is_success and verdict.failures >= min(2, probe.failure_threshold):
+            nonlocal has_passed
+            has_passed = has_passed or verdict.is_passing is True
+            # The very first look finds a program that has not begun to listen: nothing to tell anybody, unless the
+            # container is replaced for it.
+            is_fatal = kind != "readiness" and verdict.is_passing is False
+            if not outcome.is_success and (has_passed or verdict.failures > 1 or is_fatal):
                 context.emit("Unhealthy", f"{kind.capitalize()} probe failed: {outcome.detail}")
             before = self.health
             settle(verdict, probe)

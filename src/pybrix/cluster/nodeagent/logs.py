@@ -81,6 +81,17 @@ def tail_offset(path: Path, lines: int) -> int:
     return 0
 
 
+def waiting_text(pod: Pod, container: str) -> str:
+    """Return what is added to "is waiting to start", from the pod's status; words: `pkg/kubelet/kubelet_pods.go`."""
+    statuses = (*pod.status.init_container_statuses, *pod.status.container_statuses)
+    waiting = next((s.state.waiting for s in statuses if s.name == container), None)
+    if waiting is None or not waiting.reason:
+        return ""
+    is_image = waiting.reason in ("ErrImagePull", "ImagePullBackOff")
+    said = "trying and failing to pull image" if is_image else waiting.reason
+    return f": {said}: {waiting.message}" if waiting.message else f": {said}"
+
+
 class NodeLogs:
     """Serve the logs of this node's pods to the API server (its `LogProvider`)."""
 
@@ -123,7 +134,8 @@ class NodeLogs:
                 )
             runs.pop()
         if not runs:
-            raise BadRequest(400, "BadRequest", f'container "{container}" in pod "{name}" is waiting to start')
+            why = waiting_text(pod, container)
+            raise BadRequest(400, "BadRequest", f'container "{container}" in pod "{name}" is waiting to start{why}')
         base = directory / str(runs[-1])
         async for chunk in _read(base, follow=follow, tail_lines=tail_lines, limit_bytes=limit_bytes):
             yield chunk

@@ -16,7 +16,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +57,8 @@ _log = structlog.get_logger(__name__)
 
 _POLL_S = 0.1
 """Interval of looks at what cannot be waited for."""
+_KILL_WAIT_S = 5.0
+"""Longest wait for the end of what was killed."""
 
 # `$1` is the path of the run's files without suffix, `$2` setsid, `$3` the inner script. The subshell takes the
 # redirections alone, so that what this shell says of a killed program ("Killed") is not in the program's log.
@@ -315,3 +317,28 @@ class Runner:
             return process, None
         base, run, _ = runs[1]
         return process, replace(run, exit=run.exit or read_exit(base, run.started_at))
+
+    async def end_all(self, grace_s: float) -> None:
+        """End what runs of all pods without knowing them: SIGTERM, and SIGKILL after the grace. They resume later."""
+        live: list[ContainerProcess] = []
+        for uid in self.uids():
+            for directory in sorted(self.pod_dir(uid).glob("[!.]*")):
+                process, _ = await self.adopt(uid, directory.name, lambda: None)
+                if process is not None and process.run.is_live:
+                    live.append(process)
+        for process in live:
+            process.mark_interrupted()
+            process.send(signal.SIGTERM)
+        await _ended_within(live, grace_s)
+        for process in live:
+            process.send(signal.SIGKILL)
+        await _ended_within(live, _KILL_WAIT_S)
+        for process in live:
+            process.close()
+
+
+async def _ended_within(processes: Sequence[ContainerProcess], wait_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            while any(p.run.is_live for p in processes):  # noqa: ASYNC110
+                await asyncio.sleep(_POLL_S)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,6 +37,10 @@ _log = structlog.get_logger(__name__)
 
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 10.0
+API_WAIT_S = 10.0
+"""How long a worker waits for the API server before it goes on with its processes."""
+STOPPING_API_WAIT_S = 1.0
+"""The same while the node stops."""
 
 
 @dataclass(slots=True)
@@ -93,6 +98,7 @@ class PodWorker:
         self._notes: frozenset[Note] = frozenset()
         self._group: asyncio.TaskGroup | None = None
         self._retry_s = 0.0
+        self._call: asyncio.Timeout | None = None
         self._log = _log.bind(pod=str(pod.key), uid=pod.uid)
 
     @property
@@ -297,36 +303,60 @@ class PodWorker:
                 return True
             key = self._pod.key
             try:
-                self._pod = await self._around.client.patch(
-                    Pod,
-                    key,
-                    {"status": patch},
-                    subresource="status",
-                    resource_version=self._pod.metadata.resource_version,
-                    field_manager="pybrix-nodeagent",
-                )
+                async with self._api_wait():
+                    self._pod = await self._around.client.patch(
+                        Pod,
+                        key,
+                        {"status": patch},
+                        subresource="status",
+                        resource_version=self._pod.metadata.resource_version,
+                        field_manager="pybrix-nodeagent",
+                    )
                 return True
             except NotFound:
                 self._is_object_gone = True
             except Conflict:
-                await self._read_again()
-            except KubeError as error:
-                self._log.warning("the status could not be written", error=str(error))
+                if not await self._read_again():
+                    return False
+            except (KubeError, TimeoutError) as error:
+                self._log.warning("the status could not be written", error=str(error) or "no answer")
                 return False
         return False
 
-    async def _read_again(self) -> None:
+    @asynccontextmanager
+    async def _api_wait(self) -> AsyncIterator[None]:
+        """Bound a call to the API server, which else might keep processes from being signalled. Raises TimeoutError."""
+        is_stopping = self._around.node_stop_grace_s is not None
         try:
-            fresh = await self._around.client.get(Pod, self._pod.key)
+            async with asyncio.timeout(STOPPING_API_WAIT_S if is_stopping else API_WAIT_S) as self._call:
+                yield
+        finally:
+            self._call = None
+
+    def hurry(self) -> None:
+        """Let the call that is under way end soon: the node stops."""
+        if self._call is not None and not self._call.expired():
+            soon = asyncio.get_running_loop().time() + STOPPING_API_WAIT_S
+            self._call.reschedule(min(self._call.when() or soon, soon))
+
+    async def _read_again(self) -> bool:
+        """Read the pod's object; False: the API server gives none, try again later."""
+        try:
+            async with self._api_wait():
+                fresh = await self._around.client.get(Pod, self._pod.key)
         except NotFound:
             self._is_object_gone = True
-            return
+            return True
+        except (KubeError, TimeoutError) as error:
+            self._log.warning("the pod could not be read", error=str(error) or "no answer")
+            return False
         if fresh.uid != self.uid:
             self._is_object_gone = True
         else:
             self._pod = fresh
         # Something else than the status may have changed too.
         self._wake.set()
+        return True
 
     async def _apply(self, action: Action) -> bool:
         self._log.info(type(action).__name__, container=_container_name(action), why=action.why)
@@ -387,11 +417,12 @@ class PodWorker:
 
     async def _delete_pod(self) -> bool:
         try:
-            await self._around.client.delete(Pod, self._pod.key, uid=self.uid, grace_period_seconds=0)
+            async with self._api_wait():
+                await self._around.client.delete(Pod, self._pod.key, uid=self.uid, grace_period_seconds=0)
         except (NotFound, Conflict):
             pass  # gone already, or another pod has its name: both are what was wanted
-        except KubeError as error:
-            self._log.warning("the pod could not be deleted", error=str(error))
+        except (KubeError, TimeoutError) as error:
+            self._log.warning("the pod could not be deleted", error=str(error) or "no answer")
             return False
         self._is_object_gone = True
         return True
