@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import hypothesis
 import pytest
 
 
@@ -14,6 +15,11 @@ def pytest_configure(config: pytest.Config) -> None:
     its ResourceWarning would fail whichever test the garbage collector runs in.
     """
     asyncio.set_event_loop(None)
+    # How long an example takes says more of the machine than of the code, and health checks measure the same.
+    hypothesis.settings.register_profile(
+        "pybrix", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+    )
+    hypothesis.settings.load_profile("pybrix")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
