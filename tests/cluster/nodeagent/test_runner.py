@@ -175,6 +175,19 @@ async def test_a_shell_that_dies_at_once_leaves_its_program_the_time_to_end(tmp_
         assert log.read_text() == "ready\ngraceful\n"
 
 
+async def test_what_missed_the_signal_of_its_group_is_told_again(tmp_path: Path) -> None:
+    """As a child that a shell with a trap has forked, and that has not become its program yet, loses it."""
+    late = 'trap "sleep 100 & exit 0" TERM; echo ready; while :; do sleep 0.01; done'
+    watched = start(Runner(tmp_path, SystemClock()), launch(tmp_path, "sh", "-c", late))
+    async with ending(watched):
+        assert watched.process is not None
+        log = watched.process.log_path
+        await until_now(lambda: log.exists() and "ready" in log.read_text())
+        watched.process.send(signal.SIGTERM)
+        assert (await watched.exit()).code == 0
+        assert marked_processes(watched.process.run.container_id) == []
+
+
 async def test_what_left_its_group_ends_with_its_container(tmp_path: Path) -> None:
     watched = start(
         Runner(tmp_path, SystemClock()), launch(tmp_path, "sh", "-c", "setsid sleep 100 & sleep 0.1; exit 0")

@@ -104,6 +104,16 @@ def process_group(pid: int) -> int:
         return 0
 
 
+def would_end_by(pid: int, number: signal.Signals) -> bool:
+    """Say whether a signal ends a process at once: it neither handles nor ignores nor blocks it."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigBlk:", "SigIgn:", "SigCgt:"))]
+    return not any(mask & 1 << (number - 1) for mask in masks)
+
+
 def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
     """Signal each process that is still there and ours."""
     for pid in pids:

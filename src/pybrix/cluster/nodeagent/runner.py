@@ -36,6 +36,7 @@ from pybrix.cluster.nodeagent.processes import (
     signal_all,
     starting_with_default_signals,
     sweep,
+    would_end_by,
 )
 from pybrix.cluster.nodeagent.runfiles import (
     LOST_CODE,
@@ -195,7 +196,11 @@ class ContainerProcess:
             self._finish()
             self._on_exit()
             return
-        if not self._are_others_told:
+        if all(would_end_by(pid, signal.SIGTERM) for pid in others):
+            # None of them is ending gracefully: they have missed the signal, as a shell's child does that is between
+            # fork and exec when the group gets it.
+            signal_all(others, signal.SIGTERM)
+        elif not self._are_others_told:
             # Those that left the group have not had the signal yet; a second one would make some programs hurry.
             self._are_others_told = True
             program = self.program()
