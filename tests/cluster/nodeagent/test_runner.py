@@ -219,8 +219,9 @@ async def test_a_program_that_cannot_be_executed_has_ended(tmp_path: Path) -> No
 
 class TestAdoption:
     async def test_finds_a_running_program_and_learns_its_exit_code(self, tmp_path: Path) -> None:
-        first = start(Runner(tmp_path, SystemClock()), launch(tmp_path, "sh", "-c", "read -r line <fifo; exit 9"))
+        launchable = launch(tmp_path, "sh", "-c", "read -r line <fifo; exit 9")
         os.mkfifo(tmp_path / "work" / "fifo")
+        first = start(Runner(tmp_path, SystemClock()), launchable)
         program = await first.started()
         assert first.process is not None
         want = first.process.run
