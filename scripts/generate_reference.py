@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import random
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
+import structlog
 
 from pybrix.api.conditions import RolloutCondition, StandardCondition
+from pybrix.api.config import GatewayConfiguration
 from pybrix.api.crds import render_crd, root_schema
 from pybrix.api.markers import CustomResource
 from pybrix.api.orchestration.v1alpha1.roleset import Role
@@ -19,14 +25,20 @@ from pybrix.api.parts import ENV_VAR, LABEL_SELECTOR, OBJECT_REFERENCE, POD_SPEC
 from pybrix.api.policies import render_policies
 from pybrix.api.scheme import CUSTOM_KINDS
 from pybrix.api.structural import schema_of
+from pybrix.base.clock import SystemClock
 from pybrix.cli.main import cli
+from pybrix.gateway.app import Brain
+from pybrix.gateway.trafficmetrics import AIBRIX_NAMES
+from pybrix.install.chart import value_rows
+from pybrix.kube.interface import Client
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "reference"
 CLI_HEADER = """# Command line
 
 Generated from the commands' own help. Every command takes `--help`. Exit codes: 0 success, 1 an error that is said in
-one line on standard error, 2 a wrong command line.
+one line on standard error, 2 a wrong command line. For `validate`, `inject`, `install` and `crds`, a file that is not
+there and a wrong value (`--set`, `--values`, `--image`, the name of a kind) are part of the command line: 2.
 """
 API_HEADER = """# Kinds
 
@@ -35,6 +47,33 @@ differs from AIBrix, is in [Custom resources](../../concepts/custom-resources.md
 
 | kind | group | what it does |
 |---|---|---|
+"""
+VALUES_HEADER = """# Values of an installation
+
+Generated. Values for `pybrix install` (`--set KEY=VALUE`, `--values FILE`) and for the Helm chart. How to choose them
+is in [Install on Kubernetes](../guides/install.md).
+
+| value | default | meaning |
+|---|---|---|
+"""
+METRICS_HEADER = """# Metrics of the gateway
+
+Generated from what the brain registers. `/metrics` is on the admin socket and, with `--health-port`, on a port. Label
+values are names of models, pods and strategies and words of closed lists: no series is of a request or a user. How to
+use them is in [Observe the gateway](../guides/observability.md).
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+"""
+AIBRIX_HEADER = """
+## By AIBrix's names
+
+For dashboards that were made for AIBrix. The meaning is the same, as far as it says; labels are those of this table,
+not AIBrix's labels of pods. Series of AIBrix that are not here have no counterpart in this gateway, or carry a label
+for each request.
+
+| metric | type | labels | what of the above it says |
+|---|---|---|---|
 """
 PARTS_HEADER = """# Parts
 
@@ -116,6 +155,38 @@ def parts_page() -> str:
         text = schema["description"]
         sections.append("\n".join([f"## {name}", "", f"{text}{kept}", "", *_table(schema, "", name), ""]))
     return "\n".join(sections)
+
+
+def values_page() -> str:
+    rows = (f"| `{key}` | `{default}` | {text.replace('|', '&#124;')} |" for key, default, text in value_rows())
+    return VALUES_HEADER + "\n".join(rows) + "\n"
+
+
+def metrics_page() -> str:
+    # What the brain logs when it is made is nobody's business here.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    with tempfile.TemporaryDirectory() as name:
+        brain = Brain(
+            GatewayConfiguration(),
+            client=cast(Client, None),  # nothing is asked before the brain runs
+            data_dir=Path(name),
+            run_dir=Path(name),
+            clock=SystemClock(),
+            chance=random.Random(1),
+            is_gc_tuned=False,
+            health=None,
+            hurry=asyncio.Event(),
+        )
+        families = sorted(brain.registry.collect(), key=lambda family: family.name)
+    ours: list[str] = []
+    theirs: list[str] = []
+    for family in families:
+        full_name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = ", ".join(f"`{label}`" for label in family._labelnames)  # type: ignore[attr-defined]
+        meaning = AIBRIX_NAMES.get(full_name, family.documentation)
+        row = f"| `{full_name}` | {family.type} | {labels} | {meaning} |\n"
+        (theirs if full_name in AIBRIX_NAMES else ours).append(row)
+    return METRICS_HEADER + "".join(ours) + AIBRIX_HEADER + "".join(theirs)
 
 
 def _table(schema: dict[str, Any], prefix: str, own: str = "") -> list[str]:
@@ -205,6 +276,8 @@ def _annotation_rules(cls: type[CustomResource]) -> list[str]:
 def pages() -> dict[Path, str]:
     """Return every generated page."""
     found = {PAGES / "cli.md": "\n".join([CLI_HEADER, *command_sections(cli, "pybrix")])}
+    found[PAGES / "installation-values.md"] = values_page()
+    found[PAGES / "metrics.md"] = metrics_page()
     index = API_HEADER
     for cls in CUSTOM_KINDS:
         name = cls.gvk.kind

