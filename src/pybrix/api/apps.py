@@ -79,3 +79,77 @@ class Deployment(Object):
     gvk: ClassVar = GroupVersionKind("apps", "v1", "Deployment", "deployments")
     spec: DeploymentSpec = msgspec.field(default_factory=DeploymentSpec)
     status: DeploymentStatus = msgspec.field(default_factory=DeploymentStatus)
+
+
+class StatefulRollingUpdate(Value, frozen=True):
+    """Pods with an ordinal below `partition` keep the revision they have; at most `max_unavailable` (1) are away."""
+
+    partition: int = 0
+    max_unavailable: IntOrString | None = None
+
+
+class StatefulSetUpdateStrategy(Value, frozen=True):
+    """`type` is RollingUpdate or OnDelete."""
+
+    type: str = "RollingUpdate"
+    rolling_update: StatefulRollingUpdate | None = None
+
+
+class ClaimRetentionPolicy(Value, frozen=True):
+    """What becomes of claims when the set is deleted or scaled down: Retain or Delete."""
+
+    when_deleted: str = "Retain"
+    when_scaled: str = "Retain"
+
+
+class Ordinals(Value, frozen=True):
+    """The number of the first pod."""
+
+    start: int = 0
+
+
+class StatefulSetSpec(Wire):
+    """`volume_claim_templates` are claims without a namespace; each pod gets one of each, which outlives it."""
+
+    replicas: int | None = None
+    selector: LabelSelector | None = None
+    template: dict[str, Any] = {}
+    volume_claim_templates: list[dict[str, Any]] = []
+    service_name: str = ""
+    pod_management_policy: str = "OrderedReady"
+    update_strategy: StatefulSetUpdateStrategy = StatefulSetUpdateStrategy()
+    revision_history_limit: int | None = None
+    min_ready_seconds: int = 0
+    persistent_volume_claim_retention_policy: ClaimRetentionPolicy | None = None
+    ordinals: Ordinals | None = None
+
+
+class StatefulSetStatus(Wire):
+    observed_generation: int = 0
+    # Required on the wire, so no default of 0 is left out.
+    replicas: int | None = None
+    ready_replicas: int = 0
+    current_replicas: int = 0
+    updated_replicas: int = 0
+    current_revision: str = ""
+    update_revision: str = ""
+    collision_count: int | None = None
+    conditions: list[Condition] = []
+    available_replicas: int | None = None
+
+
+class StatefulSet(Object):
+    """Keep numbered pods, each with a name and claims of its own."""
+
+    gvk: ClassVar = GroupVersionKind("apps", "v1", "StatefulSet", "statefulsets")
+    spec: StatefulSetSpec = msgspec.field(default_factory=StatefulSetSpec)
+    status: StatefulSetStatus = msgspec.field(default_factory=StatefulSetStatus)
+
+
+class ControllerRevision(Object, kw_only=True):
+    """A template as it was: `data` is a patch that brings it back."""
+
+    gvk: ClassVar = GroupVersionKind("apps", "v1", "ControllerRevision", "controllerrevisions")
+    data: dict[str, Any] = {}
+    # Required on the wire.
+    revision: int

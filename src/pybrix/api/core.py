@@ -141,6 +141,13 @@ class TcpSocketAction(Value, frozen=True):
     host: str = ""
 
 
+class GrpcAction(Value, frozen=True):
+    """`service` is what the program's health server calls it; empty: the program as a whole."""
+
+    port: int
+    service: str = ""
+
+
 class SleepAction(Value, frozen=True):
     seconds: int = 0
 
@@ -151,7 +158,7 @@ class Probe(Value, frozen=True):
     http_get: HttpGetAction | None = None
     exec: ExecAction | None = None
     tcp_socket: TcpSocketAction | None = None
-    grpc: dict[str, Any] | None = None
+    grpc: GrpcAction | None = None
     initial_delay_seconds: int = 0
     timeout_seconds: int = 1
     period_seconds: int = 10
@@ -204,6 +211,7 @@ class Container(Value, frozen=True):
     lifecycle: Lifecycle | None = None
     restart_policy: str = ""
     image_pull_policy: str = ""
+    termination_message_path: str = "/dev/termination-log"
     termination_message_policy: str = "File"
 
 
@@ -230,6 +238,13 @@ class Toleration(Value, frozen=True):
     toleration_seconds: int | None = None
 
 
+class HostAlias(Value, frozen=True):
+    """More names in a pod's hosts file."""
+
+    ip: str
+    hostnames: list[str] = []
+
+
 class PodSpec(Wire):
     """What a pod runs and where. `affinity` stays a dict."""
 
@@ -242,11 +257,15 @@ class PodSpec(Wire):
     node_selector: dict[str, str] = {}
     affinity: dict[str, Any] | None = None
     tolerations: list[Toleration] = []
+    topology_spread_constraints: list[dict[str, Any]] = []
     scheduler_name: str = ""
     service_account_name: str = ""
     hostname: str = ""
     subdomain: str = ""
+    host_aliases: list[HostAlias] = []
+    enable_service_links: bool | None = None
     readiness_gates: list[dict[str, str]] = []
+    scheduling_gates: list[dict[str, str]] = []
 
 
 class ContainerStateWaiting(Value, frozen=True):
@@ -345,6 +364,8 @@ class ServiceSpec(Wire):
     type: str = "ClusterIP"
     cluster_ip: str = msgspec.field(default="", name="clusterIP")
     publish_not_ready_addresses: bool = False
+    session_affinity: str = "None"
+    session_affinity_config: dict[str, Any] | None = None
 
 
 class Service(Object):
@@ -369,6 +390,30 @@ class Secret(Object):
     data: dict[str, str] = {}
     string_data: dict[str, str] = {}
     immutable: bool = False
+
+
+class ClaimSpec(Wire):
+    """`resources.requests.storage` is what is asked for."""
+
+    access_modes: list[str] = []
+    resources: ResourceRequirements = ResourceRequirements()
+    volume_name: str = ""
+
+
+class ClaimStatus(Wire):
+    """`phase` is Pending, Bound or Lost."""
+
+    phase: str = ""
+    access_modes: list[str] = []
+    capacity: dict[str, str] = {}
+
+
+class PersistentVolumeClaim(Object):
+    """Room on disk that outlives the pods that use it."""
+
+    gvk: ClassVar = GroupVersionKind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+    spec: ClaimSpec = msgspec.field(default_factory=ClaimSpec)
+    status: ClaimStatus = msgspec.field(default_factory=ClaimStatus)
 
 
 class ObjectReference(Value, frozen=True):

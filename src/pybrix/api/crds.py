@@ -16,6 +16,8 @@ _ROOT_TEXTS = {
     "kind": "Kind of this object.",
 }
 
+_NAME_TEXT = "Name of the object, unique among its kind in the namespace; names of what is made for it are made of it."
+
 
 def find_kind(text: str) -> type[CustomResource] | None:
     """Return the kind of that name, whatever the case: kind, plural, short name, or plural with group."""
@@ -95,9 +97,11 @@ def render_crd(cls: type[CustomResource]) -> dict[str, Any]:
 def root_schema(cls: type[CustomResource]) -> dict[str, Any]:
     """Return the structural schema of whole objects of a kind."""
     fields = {entry.name: entry for entry in msgspec.structs.fields(cls)}
+    # An API server describes metadata itself, and takes no text for it.
     metadata: dict[str, Any] = {"type": "object"}
     if cls.definition.name:
-        metadata["properties"] = {"name": {"type": "string", **cls.definition.name}}
+        name = {"type": "string", "description": _NAME_TEXT, **cls.definition.name}
+        metadata["properties"] = {"name": name}
     schema: dict[str, Any] = {
         "type": "object",
         "description": summary(cls),

@@ -17,6 +17,7 @@ PERCENT_PATTERN = r"^[0-9]+%$"
 LABEL_KEY_PATTERN = (
     r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"
 )
+LABEL_VALUE_PATTERN = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
 # Bounds that no real manifest reaches; they keep the estimated cost of the rules over labels within the budget of an
 # API server. Listed in docs/concepts/custom-resources.md.
 MAX_LABELS = 64
@@ -91,19 +92,27 @@ LABEL_SELECTOR: Schema = closed(
     {
         "matchLabels": mapping(
             "Labels that must be there with exactly these values.",
-            {"type": "string", "maxLength": MAX_LABEL_VALUE},
+            {"type": "string", "maxLength": MAX_LABEL_VALUE, "pattern": LABEL_VALUE_PATTERN},
             maxProperties=MAX_LABELS,
+            **{
+                "x-kubernetes-validations": [
+                    {
+                        "rule": f"self.all(k, k.matches('{LABEL_KEY_PATTERN.replace(chr(92), chr(92) * 2)}'))",
+                        "message": "a key is a name such as app or example.com/app; no label can have another",
+                    }
+                ]
+            },
         ),
         "matchExpressions": array(
             "Conditions on labels; all must hold.",
             closed(
                 "A condition on one label.",
                 {
-                    "key": string("Key of the label.", maxLength=MAX_LABEL_KEY),
+                    "key": string("Key of the label.", maxLength=MAX_LABEL_KEY, pattern=LABEL_KEY_PATTERN),
                     "operator": string("In, NotIn, Exists or DoesNotExist.", maxLength=16),
                     "values": array(
                         "Values for In and NotIn; empty for the others.",
-                        {"type": "string", "maxLength": MAX_LABEL_VALUE},
+                        {"type": "string", "maxLength": MAX_LABEL_VALUE, "pattern": LABEL_VALUE_PATTERN},
                         maxItems=MAX_LABELS,
                         **ATOMIC_LIST,
                     ),
@@ -209,6 +218,7 @@ _CONTAINER = open_object(
                 {"name": string("Name of the volume."), "mountPath": string("Path inside the container.")},
                 ("mountPath", "name"),
             ),
+            **{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["mountPath"]},
         ),
         "livenessProbe": open_object("When it fails, the container is started again."),
         "readinessProbe": open_object("While it fails, the pod gets no traffic."),
@@ -270,6 +280,7 @@ RAY_CLUSTER_SPEC: Schema = open_object(
                 "serviceType": string("Type of the head's Service."),
                 "template": _POD_TEMPLATE,
             },
+            ("template",),
         ),
         "workerGroupSpecs": array(
             "Groups of equal workers.",
@@ -284,9 +295,11 @@ RAY_CLUSTER_SPEC: Schema = open_object(
                     "rayStartParams": mapping("Arguments of `ray start`.", {"type": "string"}),
                     "template": _POD_TEMPLATE,
                 },
+                ("groupName", "template"),
             ),
         ),
         "enableInTreeAutoscaling": boolean("Let Ray's own autoscaler change the number of workers."),
         "suspend": boolean("Keep the cluster without pods."),
     },
+    ("headGroupSpec",),
 )

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from pybrix.api import names
 from pybrix.api.autoscaling.v1alpha1.podautoscaler import PodAutoscaler
 from pybrix.api.markers import CustomResource
 from pybrix.api.orchestration.v1alpha1.kvcache import KVCache
+from pybrix.api.orchestration.v1alpha1.rayclusterfleet import RayClusterFleet
 
 KVCACHE_BACKEND = "kvcache.orchestration.aibrix.ai/backend"
 KVCACHE_MODE = "kvcache.orchestration.aibrix.ai/mode"
 KVCACHE_BACKENDS = ("vineyard", "hpkv", "infinistore")
+_PORTS = "object.spec.service.ports"
+_IS_DISTRIBUTED = (
+    f"('{KVCACHE_BACKEND}' in variables.annotations && variables.annotations['{KVCACHE_BACKEND}'] != 'vineyard' && "
+    "has(object.spec) && has(object.spec.service))"
+)
+"""Vineyard has a Service of its own making."""
 _HPKV = "hpkv.kvcache.orchestration.aibrix.ai/"
 _INFINISTORE = "infinistore.kvcache.orchestration.aibrix.ai/"
 _SCALING = "autoscaling.aibrix.ai/"
@@ -26,6 +34,9 @@ def render_policies() -> list[dict[str, Any]]:
     return [
         *_policy(KVCache, _kvcache_rules()),
         *_policy(PodAutoscaler, _autoscaler_rules()),
+        *_policy(
+            RayClusterFleet, [_number(name, 0, 999_999_999) for name in (names.DRAIN_DEADLINE, names.REPAIR_AFTER)]
+        ),
     ]
 
 
@@ -45,6 +56,12 @@ def _kvcache_rules() -> list[dict[str, str]]:
             f"size(object.metadata.name) <= {63 - longest}",
             "message": f"metadata.name: with backend hpkv or infinistore a name may have {63 - longest} characters, "
             "because names of pods are made of it",
+        },
+        {
+            "expression": f"!{_IS_DISTRIBUTED} || !has({_PORTS}) || size({_PORTS}) < 2 || "
+            f"{_PORTS}.all(p, has(p.name) && p.name != '' && "
+            f"{_PORTS}.exists_one(q, has(q.name) && q.name == p.name))",
+            "message": "spec.service.ports: each of several ports of a Service needs a name of its own",
         },
         _number(f"{_HPKV}rdma-port", 1, 65535),
         _number(f"{_HPKV}admin-port", 1, 65535),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pybrix.api.apps import Deployment, ReplicaSet
+from pybrix.api.apps import ControllerRevision, Deployment, ReplicaSet, StatefulSet
 from pybrix.api.autoscaling.v1alpha1.podautoscaler import PodAutoscaler
+from pybrix.api.batch import Job
 from pybrix.api.core import (
     ConfigMap,
     EndpointSlice,
@@ -13,6 +14,7 @@ from pybrix.api.core import (
     Lease,
     Namespace,
     Node,
+    PersistentVolumeClaim,
     Pod,
     Secret,
     Service,
@@ -28,6 +30,7 @@ from pybrix.api.orchestration.v1alpha1.rayclusterfleet import RayClusterFleet
 from pybrix.api.orchestration.v1alpha1.rayclusterreplicaset import RayClusterReplicaSet
 from pybrix.api.orchestration.v1alpha1.roleset import RoleSet
 from pybrix.api.orchestration.v1alpha1.stormservice import StormService
+from pybrix.api.ray import RayCluster
 
 CUSTOM_KINDS: tuple[type[CustomResource], ...] = (
     PodAutoscaler,
@@ -50,11 +53,16 @@ KINDS: tuple[type[Object], ...] = (
     Service,
     ConfigMap,
     Secret,
+    PersistentVolumeClaim,
     Event,
     EndpointSlice,
     Lease,
     Deployment,
     ReplicaSet,
+    StatefulSet,
+    ControllerRevision,
+    Job,
+    RayCluster,
     *CUSTOM_KINDS,
 )
 _BY_NAME = {(cls.gvk.api_version, cls.gvk.kind): cls for cls in KINDS}

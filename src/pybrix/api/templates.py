@@ -18,6 +18,9 @@ class TemplateMeta(Value, frozen=True):
 
     name: Annotated[str, doc("Ignored: what is created gets its own name.")] = ""
     namespace: Annotated[str, doc("Ignored: what is created lives in the namespace of its owner.")] = ""
+    creation_timestamp: Annotated[
+        str | None, doc("Ignored: programs that write templates write it as null.", format="date-time")
+    ] = None
     labels: Annotated[dict[str, str], doc("Labels of what is created.", schema=LABELS)] = {}
     annotations: Annotated[dict[str, str], doc("Annotations of what is created.")] = {}
     finalizers: Annotated[list[str], doc("Finalizers of what is created.")] = []
@@ -35,6 +38,14 @@ class RayClusterTemplate(Value, frozen=True):
 
     metadata: Annotated[TemplateMeta, doc("Labels and annotations of the RayClusters.")] = TemplateMeta()
     spec: Annotated[dict[str, Any], doc("Spec of a RayCluster (`ray.io/v1`).", schema=RAY_CLUSTER_SPEC)] = {}
+
+
+def ray_template_problem(template: RayClusterTemplate) -> str:
+    """Say what a RayCluster cannot do without and its template lacks; empty when nothing."""
+    head = template.spec.get("headGroupSpec")
+    if not isinstance(head, dict) or not isinstance(head.get("template"), dict):
+        return "spec.template.spec.headGroupSpec.template is missing: a RayCluster has a head"
+    return ""
 
 
 _LABELS = "self.template.metadata.labels"

@@ -59,6 +59,10 @@ class _Bookmark(Object):
     gvk: ClassVar = GroupVersionKind("", "v1", "Bookmark", "")
 
 
+class _TokenAnswer(msgspec.Struct):
+    status: dict[str, Any]
+
+
 class _Resource(msgspec.Struct):
     name: str
     kind: str
@@ -69,6 +73,7 @@ class _ResourceList(msgspec.Struct):
     resources: list[_Resource] = []
 
 
+_SERVICE_ACCOUNT = GroupVersionKind("", "v1", "ServiceAccount", "serviceaccounts")
 _decode_list = msgspec.json.Decoder(_ListAnswer)
 _decode_line = msgspec.json.Decoder(_WatchLine)
 
@@ -203,6 +208,46 @@ class HttpClient:
         except msgspec.DecodeError as err:
             raise Malformed(f"creating a {gvk.kind}: the answer is no object: {err}") from err
 
+    async def server_version(self) -> str:
+        """Return the version of the server, such as `v1.30.2`."""
+        version = msgspec.json.decode(await self._send("GET", "/version"), type=dict[str, Any])
+        return str(version.get("gitVersion", ""))
+
+    async def get_raw(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the object of any kind that has the kind, namespace and name of this one."""
+        return msgspec.json.decode(await self._send("GET", await self._place_of(data)), type=dict[str, Any])
+
+    async def list_raw(self, api_version: str, kind: str) -> Sequence[dict[str, Any]]:
+        """Return all objects of a kind, of all namespaces, in one answer."""
+        gvk = await self._find_kind(api_version, kind)
+        body = msgspec.json.decode(await self._send("GET", resource_path(gvk, None)), type=dict[str, Any])
+        # Items of a list say neither their version nor their kind.
+        return [{"apiVersion": api_version, "kind": kind, **item} for item in body.get("items") or ()]
+
+    async def apply_raw(
+        self, data: Mapping[str, Any], *, field_manager: str = "pybrix", is_dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Apply an object of any kind on the server, taking fields over from others; return what becomes of it."""
+        query = {"fieldManager": field_manager, "force": "true"} | ({"dryRun": "All"} if is_dry_run else {})
+        body = await self._send(
+            "PATCH",
+            await self._place_of(data),
+            query=query,
+            body=msgspec.json.encode(data),
+            content_type=PatchType.APPLY.value,
+        )
+        return msgspec.json.decode(body, type=dict[str, Any])
+
+    async def delete_raw(self, data: Mapping[str, Any]) -> None:
+        """Delete the object of any kind that has the kind, namespace and name of this one."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        await self._send("DELETE", await self._place_of(data), body=msgspec.json.encode(options))
+
+    async def _place_of(self, data: Mapping[str, Any]) -> str:
+        gvk = await self._find_kind(str(data["apiVersion"]), str(data["kind"]))
+        metadata = data["metadata"]
+        return resource_path(gvk, metadata.get("namespace") or self._access.namespace, metadata["name"])
+
     async def patch(
         self,
         cls: type[T],
@@ -239,16 +284,28 @@ class HttpClient:
         key: ObjectKey,
         *,
         uid: Uid | None = None,
+        resource_version: str = "",
         propagation: str = "Background",
         grace_period_seconds: int | None = None,
     ) -> None:
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
-        if uid is not None:
-            options["preconditions"] = {"uid": uid}
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        if any(preconditions.values()):
+            options["preconditions"] = {name: value for name, value in preconditions.items() if value}
         if grace_period_seconds is not None:
             options["gracePeriodSeconds"] = grace_period_seconds
         path = resource_path(cls.gvk, key.namespace, key.name)
         await self._send("DELETE", path, body=msgspec.json.encode(options))
+
+    async def create_token(self, account: ObjectKey, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for a token of a service account; return the TokenRequest's status: `token`, `expirationTimestamp`."""
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        path = resource_path(_SERVICE_ACCOUNT, account.namespace, account.name, "token")
+        answer = await self._send("POST", path, body=msgspec.json.encode(body))
+        try:
+            return msgspec.json.decode(answer, type=_TokenAnswer).status
+        except msgspec.DecodeError as err:
+            raise Malformed(f"POST {path}: the answer is no TokenRequest: {err}") from err
 
     async def _find_kind(self, api_version: str, kind: str) -> GroupVersionKind:
         """Return where a kind is served: from the types here, else from the server's discovery, which is cached."""

@@ -23,7 +23,7 @@ import structlog
 from pybrix.api.identity import ObjectKey, Uid
 from pybrix.api.meta import Object
 from pybrix.kube.backoff import Backoff
-from pybrix.kube.errors import Gone, KubeError, NotFound, TooManyRequests
+from pybrix.kube.errors import Forbidden, Gone, KubeError, NotFound, TooManyRequests
 from pybrix.kube.interface import Client, EventType
 from pybrix.kube.objectstore import Handler, IndexFunction, Objects, ObjectStore
 
@@ -60,10 +60,13 @@ class Informer(Generic[T]):
         """When the server last answered, on the event loop's clock (`time.monotonic()`); None before the first time."""
         self.is_parked = False
         """Whether the server does not know the kind (its CRD is missing); the list is retried until it does."""
+        self.is_forbidden = False
+        """Whether the server does not let this client read the kind; the list is retried until it does."""
         self._client = client
         self._selectors = {"label_selector": label_selector, "field_selector": field_selector}
         self._store: ObjectStore[T] = ObjectStore()
         self._synced = asyncio.Event()
+        self._settled = asyncio.Event()
         self._backoff = Backoff(chance or random.Random(), first_s=FIRST_RETRY_S, limit_s=LAST_RETRY_S)
         self._log = _log.bind(kind=cls.gvk.kind)
 
@@ -74,6 +77,13 @@ class Informer(Generic[T]):
 
     async def wait_synced(self) -> None:
         await self._synced.wait()
+
+    async def wait_settled(self) -> None:
+        """Return when the contents were complete once, or the server has said that they are not to be had (yet).
+
+        For a reader that can do without the kind: its CRD may be missing, or the right to read it.
+        """
+        await self._settled.wait()
 
     def get(self, key: ObjectKey) -> T | None:
         return self._store.get(key)
@@ -120,11 +130,12 @@ class Informer(Generic[T]):
     async def _list(self) -> str:
         found = await self._client.list(self.cls, self.namespace, **self._selectors)
         self._touch()
-        if self.is_parked:
-            self.is_parked = False
-            self._log.info("the server knows the kind now")
+        if self.is_parked or self.is_forbidden:
+            self.is_parked = self.is_forbidden = False
+            self._log.info("the kind can be read now")
         self._store.replace(found.items)
         self._synced.set()
+        self._settled.set()
         return found.resource_version
 
     async def _watch(self, version: str) -> str:
@@ -155,11 +166,18 @@ class Informer(Generic[T]):
             if not self.is_parked:
                 self._log.warning("the server does not know the kind; waiting for it", error=str(err))
             self.is_parked = True
+            self._settled.set()
+            self._touch()
+        elif isinstance(err, Forbidden):
+            if not self.is_forbidden:
+                self._log.error("the kind may not be read; waiting for the right to", error=str(err))
+            self.is_forbidden = True
+            self._settled.set()
             self._touch()
         delay_s = self._backoff.next_s()
         if isinstance(err, TooManyRequests):
             delay_s = max(delay_s, err.retry_after_s)
-        if not self.is_parked:
+        if not self.is_parked and not self.is_forbidden:
             self._log.warning("API server not followed; retrying", error=str(err), delay_s=round(delay_s, 2))
         await asyncio.sleep(delay_s)
 

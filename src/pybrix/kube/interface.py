@@ -109,10 +109,11 @@ class Client(Protocol):
         key: ObjectKey,
         *,
         uid: Uid | None = None,
+        resource_version: str = "",
         propagation: str = "Background",
         grace_period_seconds: int | None = None,
     ) -> None:
-        """Delete. With `uid`, another object of that name is a `Conflict`."""
+        """Delete. With `uid`, another object of that name is a `Conflict`; with `resource_version`, a changed one."""
         ...
 
     async def aclose(self) -> None: ...

@@ -16,6 +16,8 @@ import yaml
 from pybrix.base.errors import UsageError
 
 SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+SERVICE_ACCOUNT_DIR_VARIABLE = "PYBRIX_SERVICE_ACCOUNT_DIR"
+"""Names another directory, on machines where a pod cannot have files of its own at the usual place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,12 @@ def load_kubeconfig(path: Path, context: str = "") -> ClusterAccess:
 def load_in_cluster(environ: Mapping[str, str], directory: Path = SERVICE_ACCOUNT_DIR) -> ClusterAccess:
     """Read the service account that Kubernetes mounts into every pod; `environ` are the process's variables.
 
+    PYBRIX_SERVICE_ACCOUNT_DIR, where it is set, names the directory instead.
+
     Raises:
         UsageError: this process does not run in a pod, or its pod mounts no service account.
     """
+    directory = Path(environ.get(SERVICE_ACCOUNT_DIR_VARIABLE) or directory)
     host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
         raise UsageError("KUBERNETES_SERVICE_HOST is not set: this is not a pod", "name a file with --kubeconfig")

@@ -12,13 +12,18 @@ from typing import Any
 
 def apply_merge_patch(doc: Any, patch: Any) -> Any:
     """Return `doc` with `patch` merged in: None removes a key, a non-object replaces. Neither argument is modified."""
+    return copy.deepcopy(merge_patched(doc, patch))
+
+
+def merge_patched(doc: Any, patch: Any) -> Any:
+    """Do as `apply_merge_patch`, but share with the arguments what is the same: for who changes nothing in place."""
     if not isinstance(patch, Mapping):
-        return copy.deepcopy(patch)
+        return patch
     base = doc if isinstance(doc, Mapping) else {}
-    merged = {key: copy.deepcopy(value) for key, value in base.items() if key not in patch}
+    merged = {key: value for key, value in base.items() if key not in patch}
     for key, change in patch.items():
         if change is not None:
-            merged[key] = apply_merge_patch(base.get(key), change)
+            merged[key] = merge_patched(base.get(key), change)
     return merged
 
 

@@ -50,7 +50,10 @@ class PatchStatus:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete exactly the object of this UID. `owner` is whose expectations wait for it to be gone."""
+    """Delete exactly the object of this UID. `owner` is whose expectations wait for it to be gone.
+
+    With `resource_version` only the object as it was seen: one that has changed since is a conflict.
+    """
 
     cls: type[Object]
     key: ObjectKey
@@ -58,6 +61,7 @@ class Delete:
     why: str
     propagation: str = "Background"
     owner: Object | None = None
+    resource_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

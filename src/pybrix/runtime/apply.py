@@ -9,7 +9,7 @@ observed and that holds either way; then the first failure is raised and the con
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -42,6 +42,16 @@ def owned_manifest(manifest: Mapping[str, Any], owner: Object | None) -> dict[st
     return {**manifest, "metadata": metadata}
 
 
+class WriteObserver(Protocol):
+    """Who hears of writes that succeeded."""
+
+    def wrote(self, obj: Object) -> None:
+        """Take note of an object as the server answered it."""
+        ...
+
+    def deleted(self, cls: type[Object], uid: Uid) -> None: ...
+
+
 class Applier:
     """The executor of `runtime.actions`. `controller` names the caller in logs."""
 
@@ -49,6 +59,11 @@ class Applier:
         self._client = client
         self._recorder = recorder
         self._expectations: dict[tuple[str, str], Expectations[Any]] = {}
+        self._observers: list[WriteObserver] = []
+
+    def tell_writes(self, observer: WriteObserver) -> None:
+        """Tell an observer of every object of a typed kind that is written from now on."""
+        self._observers.append(observer)
 
     def note_writes(self, expectations: Expectations[Any]) -> None:
         """Tell these expectations of every child of their kind that is created or deleted for an owner."""
@@ -96,9 +111,14 @@ class Applier:
             created = await self._client.create_raw(manifest)
         except AlreadyExists:
             # A stale cache makes a plan create a child of a fixed name twice: the first one is what was wanted.
-            if action.owner is None or not await self._is_ours(manifest, action.owner):
+            found = await self._own_child(manifest, action.owner) if action.owner is not None else None
+            if action.owner is None or found is None:
                 raise
             log.info("created already", **_describe(action))
+            # The cache may lag behind it as behind any other creation.
+            self._tell(found)
+            if (expectations := self._expectations_of(manifest)) is not None:
+                expectations.created(action.owner.uid, found.uid)
             return
         except (Conflict, TooManyRequests):
             raise
@@ -109,22 +129,26 @@ class Applier:
             raise
         metadata = created.get("metadata") or {}
         log.info("created", **_describe(action) | {"key": _key_text(metadata)})
+        cls = kind_class(str(manifest.get("apiVersion")), str(manifest.get("kind"))) if self._observers else None
+        if cls is not None:
+            self._tell(cls.from_dict(created))
         if action.owner is not None and (expectations := self._expectations_of(manifest)) is not None:
             expectations.created(action.owner.uid, Uid(metadata.get("uid", "")))
 
-    async def _is_ours(self, manifest: Mapping[str, Any], owner: Object) -> bool:
-        """Say whether the object of that name is controlled by the same owner (not only one of its name) and stays."""
+    async def _own_child(self, manifest: Mapping[str, Any], owner: Object) -> Object | None:
+        """Return the object of that name if the same owner controls it (not only one of its name) and it stays."""
         metadata = manifest["metadata"]
         key = ObjectKey(metadata.get("namespace", ""), metadata.get("name", ""))
         cls = kind_class(str(manifest.get("apiVersion")), str(manifest.get("kind")))
         if cls is None or not key.name:
-            return False
+            return None
         try:
             found = await self._client.get(cls, key)
         except NotFound:
-            return False
+            return None
         controller = found.metadata.controller
-        return controller is not None and controller.uid == owner.uid and not found.metadata.is_terminating
+        is_own = controller is not None and controller.uid == owner.uid and not found.metadata.is_terminating
+        return found if is_own else None
 
     async def _patch(
         self, action: Patch | PatchStatus, patch: Mapping[str, Any], subresource: str, versions: _Versions, log: Any
@@ -143,11 +167,20 @@ class Applier:
         if action.resource_version:
             versions[observed] = changed.metadata.resource_version
         log.info("patched", **_describe(action))
+        self._tell(changed)
 
     async def _delete(self, action: Delete, log: Any) -> None:
         try:
-            await self._client.delete(action.cls, action.key, uid=action.uid, propagation=action.propagation)
+            await self._client.delete(
+                action.cls,
+                action.key,
+                uid=action.uid,
+                resource_version=action.resource_version,
+                propagation=action.propagation,
+            )
         except Conflict:
+            if action.resource_version:
+                raise
             # Another object has the name by now: the one of this UID is no more.
             log.info("deleted already", **_describe(action))
             return
@@ -155,10 +188,16 @@ class Applier:
             log.info("deleted already", **_describe(action))
         else:
             log.info("deleted", **_describe(action))
+        for observer in self._observers:
+            observer.deleted(action.cls, action.uid)
         gvk = action.cls.gvk
         expectations = self._expectations.get((gvk.api_version, gvk.kind))
         if action.owner is not None and expectations is not None:
             expectations.deleted(action.owner.uid, action.uid)
+
+    def _tell(self, obj: Object) -> None:
+        for observer in self._observers:
+            observer.wrote(obj)
 
     def _expectations_of(self, manifest: Mapping[str, Any]) -> Expectations[Any] | None:
         return self._expectations.get((str(manifest.get("apiVersion")), str(manifest.get("kind"))))

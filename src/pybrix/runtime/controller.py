@@ -18,26 +18,22 @@ import structlog
 
 from pybrix.api.identity import ObjectKey
 from pybrix.api.meta import Object
-from pybrix.kube.errors import Conflict, KubeError, TooManyRequests
+from pybrix.kube.errors import AlreadyExists, Conflict, KubeError, TooManyRequests
 from pybrix.kube.informer import Informer
 from pybrix.kube.interface import EventType
 from pybrix.runtime.actions import Plan
 from pybrix.runtime.errors import Retry, TerminalError
 from pybrix.runtime.metrics import QUEUE_LENGTH, RECONCILE_SECONDS, RECONCILES
-from pybrix.runtime.workqueue import WorkQueue
+from pybrix.runtime.workqueue import LAST_BACKOFF_S, WorkQueue
 
 T = TypeVar("T", bound=Object)
 Predicate = Callable[[T, T], bool]
 """Says of an object before and after whether the change matters. Asked about modifications only."""
 
+CONFLICT_BACKOFF_S = 1.0
+"""Longest time before a conflict is planned anew: the cache shows what is newer, sooner or later."""
+
 _log = structlog.get_logger()
-
-
-def generation_changed(old: Object, new: Object) -> bool:
-    """Let changes of the spec and the beginning of a deletion through, but no change of status."""
-    return (
-        old.metadata.generation != new.metadata.generation or old.metadata.is_terminating != new.metadata.is_terminating
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +102,8 @@ class Controller:
     Args:
         sources: what makes keys; at least one.
         reads: informers that the reconciler reads but whose changes do not matter; waited for as well.
+        optional: of these informers, those of kinds that the reconciler can do without for a time: it is not parked
+            while the server does not know one, and asks the informer itself.
         concurrency: keys that are worked on at the same time; 1.
     """
 
@@ -116,6 +114,7 @@ class Controller:
         *,
         sources: Sequence[Source],
         reads: Sequence[Informer[Any]] = (),
+        optional: Sequence[Informer[Any]] = (),
         concurrency: int = 1,
     ) -> None:
         self.name = name
@@ -124,8 +123,10 @@ class Controller:
         """Whether workers run: everything it reads was complete once, and this process leads."""
         self._reconcile = reconcile
         self._sources = sources
+        self._optional = frozenset(map(id, optional))
         self._concurrency = concurrency
         self._queue: WorkQueue[ObjectKey] | None = None
+        self._causes: dict[ObjectKey, str] = {}
         self._log = _log.bind(controller=name)
         for source in sources:
             source.informer.add_handler(self._handler(source))
@@ -133,11 +134,14 @@ class Controller:
     @property
     def is_parked(self) -> bool:
         """Say whether it waits for a kind that the server does not know."""
-        return not self.is_running and any(i.is_parked and not i.has_synced for i in self.informers)
+        return not self.is_running and any(
+            i.is_parked and not i.has_synced for i in self.informers if id(i) not in self._optional
+        )
 
-    def enqueue(self, key: ObjectKey) -> None:
-        """Ask for a pass, beside what the sources ask for."""
+    def enqueue(self, key: ObjectKey, cause: str = "request") -> None:
+        """Ask for a pass, beside what the sources ask for. The first cause of a pass is the one that is counted."""
         if self._queue is not None:
+            self._causes.setdefault(key, cause)
             self._queue.add(key)
             QUEUE_LENGTH.labels(self.name).set(len(self._queue))
 
@@ -149,10 +153,11 @@ class Controller:
         queue = self._queue = WorkQueue()
         try:
             for informer in self.informers:
-                await informer.wait_synced()
+                is_optional = id(informer) in self._optional
+                await (informer.wait_settled() if is_optional else informer.wait_synced())
             for source in self._sources:
                 for obj in source.informer.list():
-                    self._enqueue_all(source, obj)
+                    self._enqueue_all(source, obj, "start")
             self._log.info("controller started", waiting=len(queue))
             self.is_running = True
             async with asyncio.TaskGroup() as group:
@@ -161,6 +166,7 @@ class Controller:
         finally:
             self.is_running = False
             self._queue = None
+            self._causes.clear()
             self._log.info("controller stopped")
 
     def stop(self) -> None:
@@ -179,14 +185,14 @@ class Controller:
             # The old object counts, too: what it concerned must learn that this is over.
             for obj in (old, new):
                 if obj is not None:
-                    self._enqueue_all(source, obj)
+                    self._enqueue_all(source, obj, source.informer.cls.gvk.kind)
 
         return handle
 
-    def _enqueue_all(self, source: Source, obj: Any) -> None:
+    def _enqueue_all(self, source: Source, obj: Any, cause: str) -> None:
         try:
             for key in source.keys(obj):
-                self.enqueue(key)
+                self.enqueue(key, cause)
         except Exception:  # noqa: BLE001
             # A mapping that cannot cope with one object must not keep the others from being reconciled.
             self._log.exception("cannot tell whom an object concerns", kind=obj.gvk.kind, object=str(obj.key))
@@ -194,10 +200,11 @@ class Controller:
     async def _work(self, queue: WorkQueue[ObjectKey], executor: Executor) -> None:
         while (key := await queue.get()) is not None:
             QUEUE_LENGTH.labels(self.name).set(len(queue))
+            cause = self._causes.pop(key, None) or ("retry" if queue.failures(key) else "requeue")
             try:
                 with RECONCILE_SECONDS.labels(self.name).time():
                     result = await self._pass(key, queue, executor)
-                RECONCILES.labels(self.name, result).inc()
+                RECONCILES.labels(self.name, cause, result).inc()
             finally:
                 queue.done(key)
 
@@ -209,7 +216,8 @@ class Controller:
             if isinstance(outcome, Plan):
                 await executor.apply(outcome.actions, controller=self.name)
         except Conflict as err:
-            delay_s = queue.add_failed(key)
+            # A cache that lags is no fault; a name that somebody else has may be one for good.
+            delay_s = queue.add_failed(key, LAST_BACKOFF_S if isinstance(err, AlreadyExists) else CONFLICT_BACKOFF_S)
             log.info("planning again after a conflict", error=str(err), delay_s=delay_s)
             return "conflict"
         except Retry as err:

@@ -24,6 +24,7 @@ AGGREGATION_WINDOW_S = 600.0
 DISTINCT_MESSAGES = 10
 """More different messages of one reason about one object within the window are combined; as in client-go."""
 REMEMBERED = 4096
+COMBINED = "(combined from similar events): "
 MESSAGE_LIMIT = 1024
 """Longest message that the API takes."""
 
@@ -41,7 +42,7 @@ class _Recorded:
 
 @dataclass(slots=True)
 class _Group:
-    """Everything recently said about one object for one reason."""
+    """Everything recently said about one object for one reason; the combined ones are at `COMBINED`."""
 
     by_message: dict[str, _Recorded] = field(default_factory=dict)
 
@@ -60,27 +61,30 @@ class EventRecorder:
         """Create an Event, or count up the one that says the same."""
         now_s = self._clock.monotonic_s()
         group = self._group((about.uid, reason, type), now_s)
+        known_as = message
         if message not in group.by_message and len(group.by_message) >= DISTINCT_MESSAGES:
-            message = "(combined from similar events): " + reason
+            known_as, message = COMBINED, COMBINED + message
         try:
-            await self._write(group, about, reason, message[:MESSAGE_LIMIT], type, now_s)
+            await self._write(group, known_as, about, reason, message[:MESSAGE_LIMIT], type, now_s)
         except KubeError as err:
             self._log.warning("event not recorded", key=str(about.key), reason=reason, error=str(err))
 
-    async def _write(self, group: _Group, about: Object, reason: str, message: str, type_: str, now_s: float) -> None:
-        if (known := group.by_message.get(message)) is not None:
-            now = format_rfc3339(self._clock.now())
+    async def _write(
+        self, group: _Group, known_as: str, about: Object, reason: str, message: str, type_: str, now_s: float
+    ) -> None:
+        if (known := group.by_message.get(known_as)) is not None:
+            patch = {"count": known.count + 1, "lastTimestamp": format_rfc3339(self._clock.now()), "message": message}
             try:
-                await self._client.patch(Event, known.key, {"count": known.count + 1, "lastTimestamp": now})
+                await self._client.patch(Event, known.key, patch)
             except NotFound:
                 # It expired on the server: say it anew.
-                del group.by_message[message]
+                del group.by_message[known_as]
             else:
                 known.count += 1
                 known.last_s = now_s
                 return
         created = await self._client.create(self._event(about, reason, message, type_))
-        group.by_message[message] = _Recorded(created.key, 1, now_s)
+        group.by_message[known_as] = _Recorded(created.key, 1, now_s)
 
     def _event(self, about: Object, reason: str, message: str, type_: str) -> Event:
         moment = self._clock.now()

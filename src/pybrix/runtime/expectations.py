@@ -13,6 +13,7 @@ Nothing is counted: each expected UID is looked up in the cache, so a missed or 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Any, Generic, TypeVar
 
 from pybrix.api.identity import Uid
@@ -25,6 +26,8 @@ T = TypeVar("T", bound=Object)
 
 EXPIRY_S = 300.0
 """A child that never shows up (deleted while the watch was down) is forgotten after this time; as in upstream."""
+OVERDUE_S = 60.0
+"""A controller that must never create one too many asks the API server about children that are expected for so long."""
 REMEMBERED_DELETIONS = 10_000
 
 
@@ -53,6 +56,22 @@ class Expectations(Generic[T]):
         self._prune(self._created, owner, self._has_appeared)
         self._prune(self._deleted, owner, self._has_left)
         return owner not in self._created and owner not in self._deleted
+
+    def count_unseen(self, owner: Uid) -> int:
+        """Return how many children of an owner were created that the cache has not shown yet."""
+        return sum(not self._has_appeared(child) for child in self._created.get(owner, ()))
+
+    def is_overdue(self, owner: Uid) -> bool:
+        """Say whether the cache owes the owner a creation for long: the API server is to be asked, see `renew`."""
+        latest_s = self._clock.monotonic_s() - OVERDUE_S
+        created = self._created.get(owner, {})
+        return any(at_s <= latest_s and not self._has_appeared(child) for child, at_s in created.items())
+
+    def renew(self, owner: Uid, present: Collection[Uid]) -> None:
+        """Go on expecting the created children that the API server has; the others are gone again."""
+        now_s = self._clock.monotonic_s()
+        if kept := {child: now_s for child in self._created.pop(owner, {}) if child in present}:
+            self._created[owner] = kept
 
     def forget(self, owner: Uid) -> None:
         """Drop what is expected for an owner that is gone."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import structlog
@@ -28,6 +29,11 @@ from pybrix.runtime.expectations import Expectations
 from pybrix.runtime.leader import LeaderConfig, LeaderElector
 
 T = TypeVar("T", bound=Object)
+Loop = Callable[[], Awaitable[None]]
+"""Background work that goes on until it is cancelled."""
+
+LOOP_RETRY_S = 5.0
+"""Pause before background work that failed begins again."""
 
 _log = structlog.get_logger()
 
@@ -63,6 +69,7 @@ class Manager:
         self._informers: dict[tuple[type[Object], str | None, str, str], Informer[Any]] = {}
         self._expectations: dict[type[Object], Expectations[Any]] = {}
         self._controllers: list[Controller] = []
+        self._loops: dict[str, Loop] = {}
         self._stopping = asyncio.Event()
         self._followers: asyncio.TaskGroup | None = None
         self._following: list[asyncio.Task[None]] = []
@@ -100,6 +107,15 @@ class Manager:
                 raise ValueError(f"{controller.name}: the informer of {informer.cls.gvk.kind} is not the manager's")
         self._controllers.append(controller)
 
+    def add_loop(self, name: str, loop: Loop) -> None:
+        """Add background work, before `run`: it runs beside the controllers while this process leads.
+
+        It is cancelled at the end. One that returns is over; one that raises is logged and begun again.
+        """
+        if name in self._loops:
+            raise ValueError(f"there is a loop {name!r} already")
+        self._loops[name] = loop
+
     @property
     def is_healthy(self) -> bool:
         """Say whether `run` is under way. An API server that is away makes nobody unhealthy."""
@@ -109,6 +125,11 @@ class Manager:
     def is_ready(self) -> bool:
         """Say whether every cache was complete once, those of unknown kinds excepted; true of a standby, too."""
         return self.is_healthy and all(i.has_synced or i.is_parked for i in self._informers.values())
+
+    async def wait_synced(self) -> None:
+        """Return when every cache was complete once; kinds that the server does not know hold that up."""
+        for informer in list(self._informers.values()):
+            await informer.wait_synced()
 
     @property
     def is_leader(self) -> bool:
@@ -169,6 +190,7 @@ class Manager:
     async def _control(self) -> None:
         """Run the controllers; after `stop`, let them finish what they are at."""
         async with asyncio.TaskGroup() as group:
+            loops = [group.create_task(self._loop(name, loop), name=name) for name, loop in self._loops.items()]
             tasks = {
                 controller: group.create_task(controller.run(self.applier), name=controller.name)
                 for controller in self._controllers
@@ -184,3 +206,16 @@ class Manager:
                 for task in late:
                     self._log.warning("a pass did not finish in time and is cut off", controller=task.get_name())
                     task.cancel()
+            for task in loops:
+                task.cancel()
+
+    async def _loop(self, name: str, loop: Loop) -> None:
+        while True:
+            try:
+                await loop()
+            except Exception:  # noqa: BLE001
+                # One loop's fault must not end the controllers.
+                self._log.exception("background work failed; it begins again", loop=name, delay_s=LOOP_RETRY_S)
+                await asyncio.sleep(LOOP_RETRY_S)
+            else:
+                return

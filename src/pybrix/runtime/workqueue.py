@@ -66,12 +66,17 @@ class WorkQueue(Generic[K]):
             handle.cancel()
         self._delayed[key] = loop.call_at(due_s, self.add, key)
 
-    def add_failed(self, key: K) -> float:
-        """Queue a key after its own backoff, 5 ms doubling to 1000 s, and return that delay."""
+    def add_failed(self, key: K, longest_s: float = LAST_BACKOFF_S) -> float:
+        """Queue a key after its own backoff, 5 ms doubling to the longest, and return that delay.
+
+        Failures that are waited for no longer do not count: others that follow them would wait for them.
+        """
         failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
         # The exponent is bounded before the power is taken: 2**2000 is no float.
-        delay_s = min(FIRST_BACKOFF_S * 2.0 ** min(failures, 64), LAST_BACKOFF_S)
+        delay_s = FIRST_BACKOFF_S * 2.0 ** min(failures, 64)
+        if delay_s < longest_s:
+            self._failures[key] = failures + 1
+        delay_s = min(delay_s, longest_s)
         self.add_after(key, delay_s)
         return delay_s
 

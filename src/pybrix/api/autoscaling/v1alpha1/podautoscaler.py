@@ -43,6 +43,12 @@ class MetricSource(Value, frozen=True):
             "a metric of type pod is read from each pod: set protocolType, port and path",
         ),
         Rule(
+            f"!({_is_kind('pod')}) || !{_given('port')} || "
+            f"(self.port.matches('^[0-9]{{1,9}}$') && int(self.port) >= 1 && int(self.port) <= 65535)",
+            'port must be a number from 1 to 65535, such as "8000"',
+            ".port",
+        ),
+        Rule(
             f"!({_is_kind('external', 'domain')}) || !{_given('endpoint')} || "
             f"({_given('protocolType')} && {_given('path')})",
             "an external metric with an endpoint is read from it: set protocolType and path",
@@ -67,13 +73,13 @@ class MetricSource(Value, frozen=True):
             enum=["pod", "resource", "custom", "external", "domain"],
         ),
     ]
-    target_metric: Annotated[str, doc("Name of the metric.", maxLength=512)]
+    target_metric: Annotated[str, doc("Name of the metric.", minLength=1, maxLength=512)]
     target_value: Annotated[
         str,
         doc(
             "Value to hold the metric at: a number greater than 0.",
             Rule(
-                f"self.matches('{_NUMBER}') && double(self) > 0.0",
+                f"self.matches('{_NUMBER}') && double(self) > 0.0 && double(self) <= 1.7976931348623157e308",
                 'targetValue must be a number greater than 0, such as "0.5" or "100"',
             ),
             maxLength=64,

@@ -9,12 +9,13 @@ import msgspec
 from pybrix.api.conditions import OBSERVED_GENERATION, STANDARD_CONDITIONS, Int64, StandardCondition, Time
 from pybrix.api.markers import AGE, Column, CustomResource, Definition, Rule, Scale, doc
 from pybrix.api.meta import GroupVersionKind, Value, Wire
-from pybrix.api.parts import ENV_VAR, RESOURCES, SECRET_REFERENCE
+from pybrix.api.parts import ENV_VAR, LABEL_KEY_PATTERN, RESOURCES, SECRET_REFERENCE
 from pybrix.api.references import SecretReference
 from pybrix.api.templates import PodTemplate
 
 DEFAULT_PORT = 9600
 DEFAULT_MANAGED_REPLICAS = 1
+DEFAULT_STORAGE = "1Gi"
 _HOST_PORT = r"([^\s:/]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}"
 
 
@@ -49,6 +50,14 @@ class PoolScheduler(Value, frozen=True):
     """Where the cache servers run."""
 
     gpu_type: Annotated[str, doc("GPU model of the nodes, such as NVIDIA-A10.", maxLength=63)] = ""
+    gpu_type_key: Annotated[
+        str,
+        doc(
+            "Label of nodes that holds the GPU model; the one that the controllers are configured with when absent.",
+            maxLength=317,
+            pattern=f"^({LABEL_KEY_PATTERN.removeprefix('^').removesuffix('$')})?$",
+        ),
+    ] = ""
     affinity_workload: Annotated[
         str, doc("Model (label `model.aibrix.ai/name`) whose pods the cache servers run beside.", maxLength=63)
     ] = ""
@@ -94,7 +103,41 @@ class EtcdMetadata(Value, frozen=True):
 class RedisMetadata(Value, frozen=True):
     """A Redis that runs elsewhere."""
 
-    address: Annotated[str, doc("host:port of the server.", maxLength=512, pattern=f"^{_HOST_PORT}$")]
+    rules: ClassVar = (
+        Rule(
+            "self.mode != 'Sentinel' || (has(self.masterName) && self.masterName != '')",
+            "Sentinels know several masters: set masterName",
+            ".masterName",
+        ),
+        Rule("self.mode != 'Cluster' || self.database == 0", "a Redis Cluster has database 0 only", ".database"),
+    )
+
+    address: Annotated[
+        str,
+        doc("host:port of the server, of a Sentinel, or of a node.", maxLength=512, pattern=f"^{_HOST_PORT}$"),
+    ]
+    mode: Annotated[
+        str,
+        doc(
+            "What answers there: one server, Sentinels that know a master, or nodes of a Redis Cluster.",
+            default="Standalone",
+            enum=["Standalone", "Sentinel", "Cluster"],
+        ),
+    ] = "Standalone"
+    addresses: Annotated[
+        list[str],
+        doc(
+            "host:port of further Sentinels or nodes.",
+            maxItems=32,
+            items={"maxLength": 512, "pattern": f"^{_HOST_PORT}$"},
+            list_type="set",
+        ),
+    ] = []
+    master_name: Annotated[str, doc("Name of the master, as Sentinels know it.", maxLength=253)] = ""
+    sentinel_secret_ref: Annotated[
+        SecretReference | None,
+        doc("Secret with the `password` of the Sentinels, where they ask for one.", schema=SECRET_REFERENCE),
+    ] = None
     database: Annotated[int, doc("Number of the database.", default=0, minimum=0)] = 0
     tls: Annotated[TlsConfig | None, doc("How the connection is secured.")] = None
     credentials_secret_ref: Annotated[
@@ -120,6 +163,16 @@ class ManagedMetadata(Value, frozen=True):
         DEFAULT_MANAGED_REPLICAS
     )
     image: Annotated[str, doc("Image of the store; one that fits when absent.")] = ""
+    storage: Annotated[
+        str,
+        doc(
+            "Size of each member's volume; 0 keeps the data in the pod, where it ends with it.",
+            default=DEFAULT_STORAGE,
+            maxLength=32,
+            pattern="^[0-9]+(\\.[0-9]+)?([KMGTPE]i?)?$",
+        ),
+    ] = DEFAULT_STORAGE
+    resources: Annotated[dict[str, Any], doc("Compute resources of each member.", schema=RESOURCES)] = {}
 
 
 class PoolMetadata(Value, frozen=True):
@@ -159,19 +212,32 @@ class PoolMetadataStatus(Value, frozen=True):
     reachable: Annotated[bool, doc("Whether it answered last time.")] = False
     address: Annotated[str, doc("Where it is.")] = ""
     message: Annotated[str, doc("Why it cannot be reached.")] = ""
+    latency_milliseconds: Annotated[
+        int, doc("How long its answers take, roughly: 1, 2, 5, 10, 20 and so on.", minimum=0)
+    ] = 0
     last_contact_time: Annotated[Time | None, doc("When it last answered.")] = None
+
+
+class PoolMember(Value, frozen=True):
+    """A cache server that is published."""
+
+    name: Annotated[str, doc("Name of its pod.")]
+    address: Annotated[str, doc("host:port where it answers.")] = ""
+    slots: Annotated[int, doc("Slots that it has.", minimum=0)] = 0
 
 
 class KVCachePoolStatus(Wire):
     """How the pool is."""
 
     observed_generation: Annotated[Int64, OBSERVED_GENERATION] = 0
+    phase: Annotated[str, doc("Pending, Progressing, Running, Degraded or Failed.")] = ""
     replicas: Annotated[int, doc("Cache servers.")] = 0
     ready_replicas: Annotated[int, doc("Cache servers that are ready.")] = 0
     selector: Annotated[str, doc("Label selector of the cache servers, for autoscalers.")] = ""
     endpoints: Annotated[list[str], doc("host:port of the ready cache servers.")] = []
     metadata: Annotated[PoolMetadataStatus | None, doc("How the metadata store is.")] = None
     membership_version: Annotated[Int64, doc("Version of the published membership; it grows with every change.")] = 0
+    members: Annotated[list[PoolMember], doc("The cache servers as they are published, with their slots.")] = []
     conditions: Annotated[list[StandardCondition], STANDARD_CONDITIONS] = []
 
 
@@ -186,6 +252,7 @@ class KVCachePool(CustomResource, kw_only=True):
             Column("Ready", "integer", ".status.readyReplicas"),
             Column("Metadata", "string", ".status.metadata.kind"),
             Column("Membership", "integer", ".status.membershipVersion"),
+            Column("Phase", "string", ".status.phase"),
             Column("Status", "string", ".status.conditions[?(@.type=='Ready')].reason", priority=1),
             AGE,
         ),

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from pybrix.api.conditions import OBSERVED_GENERATION, STANDARD_CONDITIONS, Int64, StandardCondition
+from pybrix.api.conditions import OBSERVED_GENERATION, STANDARD_CONDITIONS, Int64, StandardCondition, Time
 from pybrix.api.markers import AGE, Column, CustomResource, Definition, Rule, doc
-from pybrix.api.meta import GroupVersionKind, LabelSelector, Wire
+from pybrix.api.meta import GroupVersionKind, LabelSelector, Value, Wire
 from pybrix.api.parts import SECRET_REFERENCE
 from pybrix.api.references import SecretReference
 
@@ -50,6 +50,27 @@ class ModelAdapterSpec(Wire):
     ] = {}
 
 
+class AdapterPod(Value, frozen=True):
+    """The adapter in one pod. Written before the engine is asked, so that a restart of the controller loses nothing."""
+
+    # Required on the wire, so without a default that would be left out.
+    uid: Annotated[str, doc("`metadata.uid` of the pod.", maxLength=253)]
+    name: Annotated[str, doc("Name of the pod.", maxLength=253)]
+    state: Annotated[
+        str,
+        doc(
+            "Loading, Reloading (the old one is unloaded first), Loaded, Draining (out of the slices, not unloaded "
+            "yet), Unloading or Failed.",
+            maxLength=32,
+        ),
+    ]
+    revision: Annotated[str, doc("Hash of what is or shall be loaded; empty when it is not known.", maxLength=63)] = ""
+    reason: Annotated[str, doc("Why the last attempt failed, in one word.", maxLength=256)] = ""
+    message: Annotated[str, doc("Why the last attempt failed, in a sentence.", maxLength=1024)] = ""
+    attempts: Annotated[int, doc("Failed attempts in a row.", minimum=0)] = 0
+    retry_at: Annotated[Time | None, doc("When the next step is due.")] = None
+
+
 class ModelAdapterStatus(Wire):
     """Where the adapter is loaded."""
 
@@ -62,6 +83,9 @@ class ModelAdapterStatus(Wire):
     desired_replicas: Annotated[int, doc("Pods that shall load the adapter.")] = 0
     ready_replicas: Annotated[int, doc("Pods that have loaded it.")] = 0
     instances: Annotated[list[str], doc("Names of the pods that have loaded it.")] = []
+    pods: Annotated[
+        list[AdapterPod], doc("Every pod that has, gets or loses the adapter, one by one.", map_keys=["uid"])
+    ] = []
     conditions: Annotated[list[StandardCondition], STANDARD_CONDITIONS] = []
 
 

@@ -8,8 +8,9 @@ import msgspec
 
 from pybrix.api.conditions import OBSERVED_GENERATION, STANDARD_CONDITIONS, Int64, StandardCondition
 from pybrix.api.core import IntOrString
-from pybrix.api.markers import CustomResource, Definition, Rule, doc
+from pybrix.api.markers import AGE, Column, CustomResource, Definition, Rule, doc
 from pybrix.api.meta import GroupVersionKind, Value, Wire
+from pybrix.api.names import DNS_1035_PATTERN
 from pybrix.api.parts import ENV_VAR, RESOURCES
 from pybrix.api.templates import PodTemplate
 
@@ -19,6 +20,15 @@ _HAS_ADDRESS = "has(self.externalConnection.address) && self.externalConnection.
 
 class RuntimeSpec(Value, frozen=True):
     """Pods of one part of the cache."""
+
+    rules: ClassVar = (
+        Rule(
+            "has(self.template) || !has(self.imagePullPolicy) || "
+            "self.imagePullPolicy in ['', 'Always', 'IfNotPresent', 'Never']",
+            "imagePullPolicy must be Always, IfNotPresent or Never",
+            ".imagePullPolicy",
+        ),
+    )
 
     replicas: Annotated[int, doc("Pods that run.", default=1, minimum=0)] = 1
     image: Annotated[str, doc("Image of the pods.")] = ""
@@ -132,8 +142,17 @@ class KVCache(CustomResource):
     """Run a cache of keys and values that engines share."""
 
     gvk: ClassVar = GroupVersionKind("orchestration.aibrix.ai", "v1alpha1", "KVCache", "kvcaches")
-    # The longest Service that every backend can make is `<name>-etcd-service`.
-    definition: ClassVar = Definition(name={"maxLength": 50})
+    definition: ClassVar = Definition(
+        columns=(
+            Column("Desired", "integer", ".spec.cache.replicas"),
+            Column("Ready", "integer", ".status.current"),
+            Column("Status", "string", ".status.conditions[?(@.type=='Ready')].reason"),
+            Column("Membership", "string", ".status.conditions[?(@.type=='MembershipPublished')].message", priority=1),
+            AGE,
+        ),
+        # The longest Service that every backend can make is `<name>-etcd-service`.
+        name={"maxLength": 50, "pattern": DNS_1035_PATTERN},
+    )
     spec: Annotated[KVCacheSpec, doc("Pods of the cache, its metadata and its Service.")] = msgspec.field(
         default_factory=KVCacheSpec
     )

@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from pybrix.api.conditions import OBSERVED_GENERATION, Int64, RolloutCondition
-from pybrix.api.markers import AGE, Column, CustomResource, Definition, doc
+from pybrix.api.markers import AGE, Column, CustomResource, Definition, Rule, doc
 from pybrix.api.meta import GroupVersionKind, Wire
+from pybrix.api.names import DNS_LABEL_PATTERN
 from pybrix.api.orchestration.v1alpha1.roleset import CONDITIONS
 from pybrix.api.orchestration.v1alpha1.scheduling import SchedulingStrategy
 from pybrix.api.templates import PodTemplate
@@ -53,8 +54,16 @@ class PodSet(CustomResource, kw_only=True):
             Column("Phase", "string", ".status.phase"),
             AGE,
         ),
-        # The name is a label's value on every pod.
-        name={"maxLength": 63},
+        # The name is a label's value on every pod, and pods are named after it, which is their host name.
+        name={"maxLength": 63, "pattern": DNS_LABEL_PATTERN},
+        rules=(
+            Rule(
+                "size(self.metadata.name) + (self.spec.podGroupSize > 10 ? 3 : 2) <= 63",
+                "names of pods are the name and their number: with a podGroupSize above 10 a name may have 60 "
+                "characters, else 61",
+                ".metadata.name",
+            ),
+        ),
     )
     spec: Annotated[PodSetSpec, doc("How many pods make the group, and what they are made from.")]
     status: Annotated[PodSetStatus, doc("How the group is.")] = msgspec.field(default_factory=PodSetStatus)

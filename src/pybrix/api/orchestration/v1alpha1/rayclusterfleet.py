@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from pybrix.api.conditions import OBSERVED_GENERATION, Int64, RolloutCondition
-from pybrix.api.markers import CustomResource, Definition, Rule, Scale, doc
+from pybrix.api.markers import AGE, Column, CustomResource, Definition, Rule, Scale, doc
 from pybrix.api.meta import GroupVersionKind, LabelSelector, Value, Wire
 from pybrix.api.orchestration.v1alpha1.roleset import CONDITIONS
 from pybrix.api.templates import (
@@ -89,7 +89,17 @@ class RayClusterFleet(CustomResource, kw_only=True):
 
     gvk: ClassVar = GroupVersionKind("orchestration.aibrix.ai", "v1alpha1", "RayClusterFleet", "rayclusterfleets")
     # The name is a label's value on every pod.
-    definition: ClassVar = Definition(scale=Scale(selector=".status.scalingTargetSelector"), name={"maxLength": 63})
+    definition: ClassVar = Definition(
+        columns=(
+            Column("Desired", "integer", ".spec.replicas"),
+            Column("Updated", "integer", ".status.updatedReplicas"),
+            Column("Ready", "integer", ".status.readyReplicas"),
+            Column("Available", "integer", ".status.availableReplicas"),
+            AGE,
+        ),
+        scale=Scale(selector=".status.scalingTargetSelector"),
+        name={"maxLength": 63},
+    )
     spec: Annotated[RayClusterFleetSpec, doc("How many RayClusters, made from what, and how they are updated.")]
     status: Annotated[RayClusterFleetStatus, doc("How the RayClusters are.")] = msgspec.field(
         default_factory=RayClusterFleetStatus

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from pybrix.api.conditions import OBSERVED_GENERATION, STANDARD_CONDITIONS, Int64, StandardCondition
-from pybrix.api.markers import CustomResource, Definition, Rule, doc
+from pybrix.api.markers import AGE, Column, CustomResource, Definition, Rule, Scale, doc
 from pybrix.api.meta import GroupVersionKind, LabelSelector, Wire
 from pybrix.api.templates import SELECTOR_FINDS_ITS_OWN, SELECTOR_IS_IMMUTABLE, RayClusterTemplate
 
@@ -50,7 +50,17 @@ class RayClusterReplicaSet(CustomResource, kw_only=True):
     gvk: ClassVar = GroupVersionKind(
         "orchestration.aibrix.ai", "v1alpha1", "RayClusterReplicaSet", "rayclusterreplicasets"
     )
-    definition: ClassVar = Definition()
+    # Upstream has no scale of this kind; it takes nothing away.
+    definition: ClassVar = Definition(
+        columns=(
+            Column("Desired", "integer", ".spec.replicas"),
+            Column("Current", "integer", ".status.replicas"),
+            Column("Ready", "integer", ".status.readyReplicas"),
+            Column("Available", "integer", ".status.availableReplicas"),
+            AGE,
+        ),
+        scale=Scale(),
+    )
     spec: Annotated[RayClusterReplicaSetSpec, doc("How many RayClusters, made from what.")]
     status: Annotated[RayClusterReplicaSetStatus, doc("How the RayClusters are.")] = msgspec.field(
         default_factory=RayClusterReplicaSetStatus

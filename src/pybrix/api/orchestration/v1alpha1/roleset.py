@@ -13,6 +13,7 @@ from pybrix.api.orchestration.v1alpha1.scheduling import SchedulingStrategy, Top
 from pybrix.api.templates import Amount, DisruptionTolerance, PodTemplate
 
 MAX_ROLES = 64
+_HAS_ROLES = "(has(self.spec) && has(self.spec.roles))"
 CONDITIONS = doc("The latest judgements of the object's state, one per type.", map_keys=["type"])
 READY = Column("Ready", "string", ".status.conditions[?(@.type=='Ready')].status")
 
@@ -109,8 +110,28 @@ class RoleSet(CustomResource):
     """Run groups of pods, one per role, that are updated together."""
 
     gvk: ClassVar = GroupVersionKind("orchestration.aibrix.ai", "v1alpha1", "RoleSet", "rolesets")
-    # The name is a label's value on every pod.
-    definition: ClassVar = Definition(columns=(READY, AGE), name={"maxLength": 63})
+    definition: ClassVar = Definition(
+        columns=(READY, AGE),
+        # The name is a label's value on every pod.
+        name={"maxLength": 63},
+        rules=(
+            Rule(
+                f"!self.metadata.name.contains('.') || !{_HAS_ROLES} || "
+                "!self.spec.roles.exists(r, (has(r.stateful) && r.stateful) || "
+                "(has(r.podGroupSize) && r.podGroupSize > 1))",
+                "with a stateful role or podGroupSize above 1 the name may have no dot: host names are made of it",
+                ".metadata.name",
+            ),
+            Rule(
+                f"!{_HAS_ROLES} || self.spec.roles.all(r, !has(r.podGroupSize) || r.podGroupSize < 2 || "
+                "size(self.metadata.name) + (has(r.name) ? size(r.name) : 0) + "
+                "(has(r.stateful) && r.stateful ? 10 : 7) + (r.podGroupSize > 10 ? 3 : 2) <= 63)",
+                "with podGroupSize above 1, host names are made of the names of the object and of the role and of "
+                "numbers, and have at most 63 characters: shorten one of the names",
+                ".metadata.name",
+            ),
+        ),
+    )
     spec: Annotated[RoleSetSpec, doc("The roles, and how they are updated and placed together.")] = msgspec.field(
         default_factory=RoleSetSpec
     )

@@ -9,6 +9,7 @@ import msgspec
 from pybrix.api.conditions import OBSERVED_GENERATION, Int64, RolloutCondition
 from pybrix.api.markers import AGE, Column, CustomResource, Definition, Rule, Scale, doc
 from pybrix.api.meta import GroupVersionKind, LabelSelector, Value, Wire
+from pybrix.api.names import DNS_1035_PATTERN
 from pybrix.api.orchestration.v1alpha1.roleset import CONDITIONS, READY, RoleSetSpec, RoleStatus
 from pybrix.api.templates import (
     SELECTOR_FINDS_ITS_OWN,
@@ -100,7 +101,7 @@ class StormService(CustomResource, kw_only=True):
         ),
         scale=Scale(selector=".status.scalingTargetSelector"),
         # A Service of the same name is made, and the name is a label's value.
-        name={"maxLength": 63},
+        name={"maxLength": 63, "pattern": DNS_1035_PATTERN},
         rules=(
             Rule(
                 f"!has(self.spec.template.spec) || !has({_ROLES}) || "
