@@ -47,6 +47,9 @@ def test_malformed_images_are_refused(image: str) -> None:
             id="a spelled-out vLLM command too",
         ),
         pytest.param("vllm/vllm-openai", ("vllm", "serve", "m"), (), (*SIMULATOR, "m"), id="and vllm serve"),
+        pytest.param("redis:7", (), (), ("redis-server",), id="Redis"),
+        pytest.param("redis:7", (), ("--save", ""), ("redis-server", "--save", ""), id="Redis with options"),
+        pytest.param("redis", (), ("redis-server", "a.conf"), ("redis-server", "a.conf"), id="Redis spelled out"),
         pytest.param("busybox", ("sh", "-c", "true"), (), ("sh", "-c", "true"), id="an unknown image with a command"),
         pytest.param("", ("sleep",), ("1",), ("sleep", "1"), id="no image at all"),
         pytest.param("pybrix/simulator", ("sleep", "1"), (), ("sleep", "1"), id="a command replaces the entrypoint"),
@@ -65,3 +68,11 @@ def test_an_unknown_image_without_a_command_is_refused_with_the_known_ones() -> 
 def test_servers_are_told_the_pod_ip_where_nothing_else_binds_them_to_it() -> None:
     assert resolve(PROGRAMS, "pybrix/simulator", (), ()).bind_args == ("--host", "{pod_ip}")
     assert resolve(PROGRAMS, "busybox", ("httpd",), ()).bind_args == ()
+
+
+@pytest.mark.parametrize("command", [(), ("sh", "-c", "exec redis-server")], ids=["itself", "by a shell"])
+def test_an_image_says_what_the_machine_has_to_have(command: tuple[str, ...]) -> None:
+    launch = resolve(PROGRAMS, "docker.io/library/redis:7.2-alpine", command, ())
+    assert launch.needs == "redis-server"
+    assert "apt-get install redis-server" in launch.remedy
+    assert resolve(PROGRAMS, "pybrix/simulator", command, ()).needs == ""

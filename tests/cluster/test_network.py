@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from pybrix.base.errors import UsageError
 from pybrix.cluster.network import claim_pod_network
+from pybrix.cluster.nodeagent.shim import POD_IP_VARIABLE
 
 
 def never() -> bool:
@@ -44,6 +48,33 @@ def test_but_not_under_running_pods(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="held by another cluster"):
         claim_pod_network(tmp_path / "b", lambda: True)
     held.close()
+
+
+def test_a_network_in_which_pods_of_a_cluster_run_that_is_away_for_a_moment_is_not_taken(tmp_path: Path) -> None:
+    away = claim_pod_network(tmp_path / "a", never)
+    away.close()
+    with socket.create_server((str(away.cidr[9]), 0)):
+        other = claim_pod_network(tmp_path / "b", never)
+        assert other.cidr != away.cidr
+        other.close()
+        back = claim_pod_network(tmp_path / "a", lambda: True)
+        assert back.cidr == away.cidr
+        back.close()
+
+
+def test_nor_is_one_whose_pods_do_not_listen_yet(tmp_path: Path) -> None:
+    away = claim_pod_network(tmp_path / "a", never)
+    away.close()
+    pod = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, env=os.environ | {POD_IP_VARIABLE: str(away.cidr[9])})
+    try:
+        other = claim_pod_network(tmp_path / "b", never)
+        assert other.cidr != away.cidr
+        other.close()
+        back = claim_pod_network(tmp_path / "a", lambda: True)
+        assert back.cidr == away.cidr
+        back.close()
+    finally:
+        pod.communicate()
 
 
 def test_a_damaged_file_says_so(tmp_path: Path) -> None:

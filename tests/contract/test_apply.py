@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.contract import APPLY, Answer, Api, config_map, deployment
+from tests.support.contract import APPLY, MERGE, Answer, Api, config_map, deployment
 
 
 async def apply(api: Api, body: dict[str, Any], manager: str, *, force: bool = False, group: str = "") -> Answer:
@@ -92,3 +92,17 @@ async def test_applied_configuration_may_be_yaml(api: Api) -> None:
     text = text.replace(b"2026-11-22", b'"2026-11-22"')
     made = await api.patch(api.at("configmaps", "a"), text, APPLY, fieldManager="one")
     assert (made.code, made.body["data"]) == (201, {"day": "2026-11-22"})
+
+
+async def test_applying_again_beside_other_managers_changes_nothing(api: Api) -> None:
+    # https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1"}}
+    path = api.at("configmaps", "c")
+    assert (await api.patch(path, body, APPLY, fieldManager="zoe")).code == 201
+    assert (await api.patch(path, {"data": {"b": "2"}}, MERGE, fieldManager="ada")).code == 200
+    mine = {**body, "data": {"c": "3"}}
+    before = (await api.patch(path, mine, APPLY, fieldManager="bob")).body
+    assert [(e["manager"], e["operation"]) for e in before["metadata"]["managedFields"]][-1] == ("ada", "Update")
+    for sent, manager in ((body, "zoe"), (mine, "bob")):
+        again = await api.patch(path, sent, APPLY, fieldManager=manager)
+        assert again.body == before

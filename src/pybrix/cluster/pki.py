@@ -1,4 +1,4 @@
-"""The cluster's own certificate authority, certificates and bearer token, kept in one directory of mode 0700."""
+"""The cluster's own certificate authority, certificates, token and signing key, kept in one directory of mode 0700."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hmac
 import os
 import secrets
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
@@ -31,7 +32,6 @@ SERVER_NAMES = (
     "kubernetes.default.svc.cluster.local",
 )
 LOOPBACK_ADDRESSES = ("127.0.0.1",)
-SERVER_ADDRESSES = (*LOOPBACK_ADDRESSES, "10.96.0.1")
 ADMIN_NAME = "pybrix-admin"
 ADMIN_GROUP = "system:masters"
 
@@ -45,17 +45,21 @@ class Pki:
     client_cert_pem: bytes
     client_key_pem: bytes
     token: str
+    account_key_pem: bytes
+    """Signs the tokens of service accounts."""
 
     @classmethod
-    def load_or_create(cls, directory: Path, clock: Clock) -> Pki:
+    def load_or_create(cls, directory: Path, clock: Clock, *, api_address: str = "10.96.0.1") -> Pki:
         """Read the directory; make what is missing and renew what ends within 30 days.
+
+        `api_address` is that of the Service of the API, for which the server's certificate counts too.
 
         Raises:
             UsageError: a file cannot be read or written, or holds something else.
         """
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return cls._load(directory, clock.now())
+            return cls._load(directory, clock.now(), (*LOOPBACK_ADDRESSES, api_address))
         except OSError as err:
             raise UsageError(f"cannot use the certificates in {directory}: {err.strerror}") from err
         except ValueError as err:
@@ -63,13 +67,13 @@ class Pki:
             raise UsageError(f"the certificates in {directory} are damaged: {err}", remedy) from err
 
     @classmethod
-    def _load(cls, directory: Path, now: datetime) -> Pki:
+    def _load(cls, directory: Path, now: datetime, addresses: Sequence[str]) -> Pki:
         ca_cert, ca_key = _authority(directory, now)
-        for name, subject, is_server in (
-            ("server", _name("pybrix-apiserver"), True),
-            ("admin", _name(ADMIN_NAME, ADMIN_GROUP), False),
+        for name, subject, of_server in (
+            ("server", _name("pybrix-apiserver"), addresses),
+            ("admin", _name(ADMIN_NAME, ADMIN_GROUP), ()),
         ):
-            _leaf(directory, name, subject, is_server, ca_cert, ca_key, now)
+            _leaf(directory, name, subject, of_server, ca_cert, ca_key, now)
         token_path = directory / "token"
         if not token_path.exists():
             _write(token_path, secrets.token_urlsafe(32).encode())
@@ -79,10 +83,11 @@ class Pki:
             (directory / "admin.crt").read_bytes(),
             (directory / "admin.key").read_bytes(),
             token_path.read_text().strip(),
+            _account_key(directory / "service-account.key"),
         )
 
     def is_token(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), self.token.encode())
+        return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())
 
     def server_ssl_context(self) -> ssl.SSLContext:
         """Return the server's side of TLS: a client certificate is asked for, and checked when it comes."""
@@ -136,7 +141,7 @@ def _leaf(
     directory: Path,
     name: str,
     subject: x509.Name,
-    is_server: bool,
+    addresses: Sequence[str],
     ca_cert: x509.Certificate,
     ca_key: ec.EllipticCurvePrivateKey,
     now: datetime,
@@ -145,10 +150,11 @@ def _leaf(
     if cert_path.exists() and key_path.exists():
         there = x509.load_pem_x509_certificate(cert_path.read_bytes())
         _read_key(key_path)
-        if there.not_valid_after_utc - timedelta(days=_RENEW_DAYS) > now and there.issuer == ca_cert.subject:
+        is_lasting = there.not_valid_after_utc - timedelta(days=_RENEW_DAYS) > now
+        if is_lasting and there.issuer == ca_cert.subject and _is_for(there, addresses):
             return
     key = ec.generate_private_key(ec.SECP256R1())
-    usage = ExtendedKeyUsageOID.SERVER_AUTH if is_server else ExtendedKeyUsageOID.CLIENT_AUTH
+    usage = ExtendedKeyUsageOID.SERVER_AUTH if addresses else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = (
         _builder(subject, ca_cert.subject, key.public_key(), now, timedelta(days=_LEAF_DAYS))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -157,12 +163,26 @@ def _leaf(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
     )
-    if is_server:
+    if addresses:
         names: list[x509.GeneralName] = [x509.DNSName(n) for n in SERVER_NAMES]
-        names += [x509.IPAddress(IPv4Address(a)) for a in SERVER_ADDRESSES]
+        names += [x509.IPAddress(IPv4Address(a)) for a in addresses]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     _write(key_path, _print_key(key))
     _write(cert_path, builder.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+
+def _is_for(certificate: x509.Certificate, addresses: Sequence[str]) -> bool:
+    """Say whether a certificate names these addresses; a client's names none."""
+    if not addresses:
+        return True
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {str(a) for a in names.get_values_for_type(x509.IPAddress)} == set(addresses)
+
+
+def _account_key(path: Path) -> bytes:
+    if not path.exists():
+        _write(path, _print_key(ec.generate_private_key(ec.SECP256R1())))
+    return _print_key(_read_key(path))
 
 
 def _builder(

@@ -13,6 +13,7 @@ from pybrix.cluster.apiserver.resources import TYPES
 from pybrix.cluster.apiserver.schema.decode import WrongType, decode_struct
 from pybrix.cluster.apiserver.schema.shape import UnknownType, parse_types, shape_of_openapi
 from pybrix.kube.errors import BadRequest, StatusError
+from tests.support.protobuf import enveloped, message, varint
 
 
 def test_unknown_fields_are_dropped_and_named_by_path() -> None:
@@ -44,6 +45,11 @@ def test_null_is_absent() -> None:
 def test_wrong_type_names_the_path(spec: dict[str, Any], path: str) -> None:
     with pytest.raises(WrongType, match=rf"^{path.replace('[', '.').replace(']', '.')}:"):
         decode_struct({"spec": spec}, TYPES["Pod"])
+
+
+def test_types_are_called_as_manifests_call_them() -> None:
+    with pytest.raises(WrongType, match=r"cannot decode string into a value of type integer$"):
+        decode_struct({"spec": {"priority": "high"}}, TYPES["Pod"])
 
 
 def test_times_and_base64_are_checked() -> None:
@@ -116,29 +122,6 @@ def test_accept_takes_the_first_form_that_there_is() -> None:
     assert not parse_accept("").is_table
 
 
-def message(*parts: tuple[int, bytes | int]) -> bytes:
-    out = b""
-    for number, value in parts:
-        if isinstance(value, int):
-            out += varint(number << 3) + varint(value)
-        else:
-            out += varint(number << 3 | 2) + varint(len(value)) + value
-    return out
-
-
-def varint(value: int) -> bytes:
-    out = b""
-    while value > 0x7F:
-        out += bytes([value & 0x7F | 0x80])
-        value >>= 7
-    return out + bytes([value])
-
-
-def enveloped(kind: str, raw: bytes, api_version: str = "v1") -> bytes:
-    type_meta = message((1, api_version.encode()), (2, kind.encode()))
-    return b"k8s\x00" + message((1, type_meta), (2, raw), (3, b""), (4, b""))
-
-
 def test_protobuf_config_map() -> None:
     entry = message((1, b"k"), (2, b"v"))
     raw = message((1, message((1, b"name"), (8, b""))), (2, entry), (4, 1))
@@ -160,11 +143,96 @@ def test_protobuf_that_is_not_understood_is_refused_not_lost() -> None:
     for body in (
         enveloped("ResourceQuota", b""),
         enveloped("ConfigMap", message((99, b"x"))),
-        enveloped("Pod", message((2, message((18, b"affinity"))))),
+        # Its fields have other numbers than those of v2.
+        enveloped("HorizontalPodAutoscaler", message((2, message((4, 80)))), "autoscaling/v1"),
     ):
         with pytest.raises(StatusError, match="send it as JSON") as caught:
             decode_protobuf(body)
         assert caught.value.code == 415
+
+
+def test_protobuf_of_a_deployment() -> None:
+    """Inline messages (volumes' sources, probes' handlers), zeros behind pointers, empty messages that mean nothing."""
+    probe = message((1, message((2, message((1, b"/health"), (2, message((1, 0), (2, 8000))))))), (2, 0), (4, 5))
+    security = message((1, message((2, b"ALL"))), (2, 0), (5, 0), (11, message((1, b"RuntimeDefault"))))
+    container = message((1, b"c"), (8, b""), (11, probe), (15, security), (16, 0))
+    term = message((1, message((1, b"zone"), (2, b"In"), (3, b"a"))))
+    affinity = message((1, message((1, message((1, term))))))
+    volumes = (
+        (1, message((1, b"e"), (2, message((2, message((1, b""))))))),
+        (1, message((1, b"m"), (2, message((19, message((1, message((1, b"config"))), (4, 0))))))),
+    )
+    pod = message(*volumes, (2, container), (4, 0), (11, 0), (18, affinity), (21, 0))
+    raw = message((1, message((1, b"d"))), (2, message((1, 0), (2, b""), (3, message((1, b""), (2, pod))), (4, b""))))
+    spec = {
+        "replicas": 0,
+        "selector": {},
+        "template": {
+            "spec": {
+                "volumes": [
+                    {"name": "e", "emptyDir": {}},
+                    {"name": "m", "configMap": {"name": "config", "optional": False}},
+                ],
+                "containers": [
+                    {
+                        "name": "c",
+                        "readinessProbe": {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 5},
+                        "securityContext": {
+                            "capabilities": {"drop": ["ALL"]},
+                            "privileged": False,
+                            "runAsNonRoot": False,
+                            "seccompProfile": {"type": "RuntimeDefault"},
+                        },
+                    }
+                ],
+                "terminationGracePeriodSeconds": 0,
+                "affinity": {
+                    "nodeAffinity": {
+                        "requiredDuringSchedulingIgnoredDuringExecution": {
+                            "nodeSelectorTerms": [
+                                {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+                            ]
+                        }
+                    }
+                },
+                "automountServiceAccountToken": False,
+            }
+        },
+    }
+    assert decode_protobuf(enveloped("Deployment", raw, "apps/v1"))["spec"] == spec
+
+
+def test_protobuf_of_a_lease_keeps_microseconds_and_managed_fields() -> None:
+    managed = message((1, b"leader"), (7, message((1, b'{"f:spec":{}}'))))
+    spec = message((1, b"a"), (2, 15), (4, message((1, 1_700_000_000), (2, 123_456_789))), (5, 0))
+    raw = message((1, message((1, b"l"), (17, managed))), (2, spec))
+    decoded = decode_protobuf(enveloped("Lease", raw, "coordination.k8s.io/v1"))
+    assert decoded["metadata"]["managedFields"] == [{"manager": "leader", "fieldsV1": {"f:spec": {}}}]
+    assert decoded["spec"] == {
+        "holderIdentity": "a",
+        "leaseDurationSeconds": 15,
+        "renewTime": "2023-11-14T22:13:20.123456Z",
+        "leaseTransitions": 0,
+    }
+
+
+@pytest.mark.parametrize("text", [b"\xff", b'"\xff"', b"{", b"[" * 100_000])
+def test_protobuf_with_json_that_is_none_is_a_bad_request(text: bytes) -> None:
+    raw = message((1, message((17, message((7, message((1, text))))))))
+    with pytest.raises(BadRequest, match="is no JSON"):
+        decode_protobuf(enveloped("ConfigMap", raw))
+
+
+def test_protobuf_of_delete_options() -> None:
+    raw = message((1, 0), (2, message((1, b"uid"))), (4, b"Foreground"), (5, b"All"))
+    assert decode_protobuf(enveloped("DeleteOptions", raw)) == {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "gracePeriodSeconds": 0,
+        "preconditions": {"uid": "uid"},
+        "propagationPolicy": "Foreground",
+        "dryRun": ["All"],
+    }
 
 
 @pytest.mark.parametrize("cut", [1, 3, 5, 8, 11, 14, 17, 20, 30])

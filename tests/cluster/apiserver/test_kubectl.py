@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pybrix.api.identity import ObjectKey
 from tests.support.apiserver import Ran, RunningApiServer, running_api_server
@@ -313,3 +314,29 @@ async def test_replace_edit_and_server_dry_run(server: RunningApiServer) -> None
     assert server.store.count("pods") == 0
     await ok(server, "delete", "deploy", "web", "--cascade=orphan", "--wait=false")
     assert "orphan" in (await got(server, "deploy", "web"))["metadata"]["finalizers"]
+
+
+async def test_a_token_on_request_and_who_holds_it(server: RunningApiServer) -> None:
+    made = await server.kubectl("create", "token", "default", "--duration=20m")
+    assert made.code == 0, made.err
+    known = await server.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+    assert known.out == "pybrix-admin", known.err
+    kubeconfig = yaml.safe_load(server.kubeconfig.read_text())
+    kubeconfig["users"][0]["user"] = {"token": made.out.strip()}
+    server.kubeconfig.write_text(yaml.safe_dump(kubeconfig))
+    known = await server.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+    assert known.out == "system:serviceaccount:default:default", known.err
+
+
+async def test_kinds_that_installations_bring_are_explained(server: RunningApiServer) -> None:
+    for path, words in (
+        ("poddisruptionbudgets.spec.minAvailable", "number or percentage that stays"),
+        ("clusterrole.rules.verbs", "get, list, watch"),
+        ("networkpolicy.spec.policyTypes", "Ingress"),
+        ("hpa.spec.maxReplicas", "maxReplicas"),
+        ("ing.spec.rules.http.paths.pathType", "Exact, Prefix"),
+        ("pc.value", "higher goes first"),
+    ):
+        ran = await server.kubectl("explain", path)
+        assert ran.code == 0, ran.err
+        assert words in ran.out

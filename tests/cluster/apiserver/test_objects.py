@@ -13,12 +13,13 @@ import pytest
 from pybrix.api.identity import ObjectKey, Uid
 from pybrix.base.clock import SystemClock
 from pybrix.cluster.apiserver.bootstrap import ensure_namespaces
+from pybrix.cluster.apiserver.catalog import Catalog, version_priority
 from pybrix.cluster.apiserver.deletion import plan_deletion
 from pybrix.cluster.apiserver.kinds.addresses import SERVICE_NETWORK, NetworkFull, choose_address
 from pybrix.cluster.apiserver.kinds.defaults import default_pull_policy, qos_class
 from pybrix.cluster.apiserver.objects import Objects
 from pybrix.cluster.apiserver.options import WriteOptions
-from pybrix.cluster.apiserver.resources import CRD_RESOURCE, Catalog, version_priority
+from pybrix.cluster.apiserver.resources import CRD_RESOURCE
 from pybrix.cluster.store.store import Store
 from pybrix.kube.errors import Conflict, Forbidden, Invalid, NotFound, StatusError
 from pybrix.kube.interface import PatchType

@@ -21,7 +21,7 @@ from pybrix.api.meta import Object, ObjectMeta, find_condition
 from pybrix.cluster.nodeagent.namespaces import mount_namespace_command
 from pybrix.cluster.nodeagent.processes import marked_processes
 from pybrix.kube.errors import BadRequest, Unreachable
-from tests.support.agents import Cluster
+from tests.support.agents import Cluster, claimed_network
 from tests.support.memoryapi import MemoryApi
 from tests.support.pods import make_container, make_pod
 from tests.support.waiting import until_now
@@ -47,8 +47,8 @@ http.server.ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), Handler).serve_fo
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     """A cluster whose processes are all gone at the end of the test."""
-    made = Cluster(tmp_path, "127.65.0.0/16")
-    yield made
+    with claimed_network(tmp_path) as pod_cidr:
+        yield Cluster(tmp_path, pod_cidr)
     # A pod that has just ended may be on its way out of the directory: os.walk goes on where one vanishes.
     for directory, _, files in os.walk(tmp_path / "pods"):
         for name in files:
@@ -147,9 +147,9 @@ class TestLife:
                 writer.close()
                 await writer.wait_closed()
 
-    async def test_servers_keep_apart_in_any_data_directory(self, tmp_path: Path) -> None:
+    async def test_servers_keep_apart_in_any_data_directory(self, cluster: Cluster, tmp_path: Path) -> None:
         """LD_PRELOAD cannot carry spaces and colons."""
-        cluster = Cluster(tmp_path / "with space" / "d \u00fc:x", "127.65.0.0/16")
+        cluster = Cluster(tmp_path / "with space" / "d \u00fc:x", cluster.pod_cidr)
         async with cluster.running_agent(is_stopping=True):
             for name in ("a", "b"):
                 cluster.api.put(pod_of(name, server(env=[{"name": "ANSWER", "value": name}], port=22320)))
@@ -197,6 +197,24 @@ class TestLife:
             assert status.last_state.terminated is not None
             assert status.last_state.terminated.exit_code == 1
             await until_now(lambda: "BackOff" in [reason for reason, _ in cluster.events(pod)])
+
+    async def test_a_file_that_cannot_be_executed(self, cluster: Cluster) -> None:
+        if not await mount_namespace_command(os.defpath):
+            pytest.skip("this machine allows no mount namespaces")
+        script = {"run.sh": "#!/bin/sh\n"}
+        cluster.api.put(ConfigMap(metadata=ObjectMeta(name="scripts", namespace="default"), data=script))
+        mounts = [{"name": "scripts", "mountPath": "/pybrix-test-scripts"}]
+        container = make_container(image="any", command=["/pybrix-test-scripts/run.sh"], volumeMounts=mounts)
+        async with cluster.running_agent():
+            volumes = [{"name": "scripts", "configMap": {"name": "scripts"}}]
+            cluster.api.put(pod_of("p", container, volumes=volumes))
+            pod = await cluster.wait("p", waiting("CrashLoopBackOff"))
+            ended = pod.status.container_statuses[0].last_state.terminated
+            assert ended is not None
+            assert (ended.exit_code, ended.reason) == (128, "StartError")
+            want = 'Error: exec: "/pybrix-test-scripts/run.sh": permission denied'
+            await until_now(lambda: ("Failed", want) in cluster.events(pod))
+            assert "Started" not in [reason for reason, _ in cluster.events(pod)]
 
     async def test_a_program_that_does_not_exist(self, cluster: Cluster) -> None:
         async with cluster.running_agent():
@@ -256,6 +274,53 @@ class TestLife:
             cluster.api.put(Secret(metadata=ObjectMeta(name="s", namespace="default"), data=data))
             pod = await cluster.wait("p", phase("Succeeded"))
             assert cluster.log(pod) == "hunter2\n"
+
+    @pytest.mark.parametrize("path", ["", "/pybrix-test-messages/log"])
+    async def test_a_program_says_in_a_file_why_it_ended(self, cluster: Cluster, path: str) -> None:
+        if not await mount_namespace_command(os.defpath):
+            pytest.skip("this machine allows no mount namespaces")
+        machines_own = Path("/dev/termination-log")
+        before = machines_own.read_bytes() if machines_own.exists() else None
+        fields = {"terminationMessagePath": path} if path else {}
+        script = f'printf %5000s "$SAID" >{path or machines_own}; head -c1 /dev/zero >/dev/null; exit 3'
+        async with cluster.running_agent():
+            for name in ("p", "q"):
+                container = shell(script, env=[{"name": "SAID", "value": f"no model {name}"}], **fields)
+                cluster.api.put(pod_of(name, container, restartPolicy="Never"))
+            for name in ("p", "q"):
+                pod = await cluster.wait(name, phase("Failed"))
+                ended = pod.status.container_statuses[0].state.terminated
+                assert ended is not None
+                assert (ended.exit_code, ended.message) == (3, f"no model {name}".rjust(4096)), cluster.log(pod)
+        assert (machines_own.read_bytes() if machines_own.exists() else None) == before
+        assert not Path("/pybrix-test-messages").exists()
+
+    async def test_a_run_does_not_find_the_message_of_the_one_before(self, cluster: Cluster) -> None:
+        if not await mount_namespace_command(os.defpath):
+            pytest.skip("this machine allows no mount namespaces")
+        script = "cat $LOG; [ -e second ] && exec sleep 60; touch second; echo one >$LOG"
+        cluster.api.put(pod_of("p", shell(script, env=[{"name": "LOG", "value": "/dev/termination-log"}])))
+        async with cluster.running_agent():
+            pod = await cluster.wait("p", lambda p: restarts(p) == 1 and p.status.phase == "Running")
+            assert cluster.log(pod, restart=1) == ""
+        async with cluster.running_agent(is_stopping=True):
+            pod = await cluster.wait("p", lambda p: restarts(p) == 1)
+            last = pod.status.container_statuses[0].last_state.terminated
+            assert last is not None
+            assert last.message == "one\n"
+
+    async def test_a_script_in_a_volume_runs_by_its_mode(self, cluster: Cluster) -> None:
+        if not await mount_namespace_command(os.defpath):
+            pytest.skip("this machine allows no mount namespaces")
+        script = {"run.sh": "#!/bin/sh\necho it runs\n"}
+        cluster.api.put(ConfigMap(metadata=ObjectMeta(name="scripts", namespace="default"), data=script))
+        mounts = [{"name": "scripts", "mountPath": "/pybrix-test-scripts"}]
+        container = make_container(image="any", command=["/pybrix-test-scripts/run.sh"], volumeMounts=mounts)
+        async with cluster.running_agent():
+            volumes = [{"name": "scripts", "configMap": {"name": "scripts", "defaultMode": 0o755}}]
+            cluster.api.put(pod_of("p", container, volumes=volumes, restartPolicy="Never"))
+            pod = await cluster.wait("p", lambda p: p.is_finished)
+            assert (pod.status.phase, cluster.log(pod)) == ("Succeeded", "it runs\n")
 
     async def test_volumes_are_shared_by_the_containers_of_a_pod(self, cluster: Cluster) -> None:
         if not await mount_namespace_command(os.defpath):
@@ -317,21 +382,25 @@ class TestProbes:
 
 
 class TestTermination:
-    async def test_not_ready_then_pre_stop_then_sigterm_then_gone(self, cluster: Cluster) -> None:
+    async def test_ready_while_pre_stop_runs_then_sigterm_then_gone(self, cluster: Cluster) -> None:
         async with cluster.running_agent():
             script = 'trap "echo term; exit 0" TERM; echo ready; sleep 100 & wait'
             # The hook goes on only when it may: so the order is seen, not guessed.
-            hook = {"preStop": {"exec": {"command": ["sh", "-c", "while ! [ -e go ]; do sleep 0.01; done; echo hook"]}}}
+            waiting = "touch begun; while ! [ -e go ]; do sleep 0.01; done; echo hook"
+            hook = {"preStop": {"exec": {"command": ["sh", "-c", waiting]}}}
             cluster.api.put(pod_of("p", shell(script, lifecycle=hook)))
             pod = await cluster.wait("p", is_ready)
             await until_now(lambda: cluster.log(pod) == "ready\n")
             cluster.delete(pod)
-            left = await cluster.wait("p", lambda p: not p.is_ready)
+            work = cluster.directory / "pods" / pod.uid / ".work" / "main"
+            await until_now(lambda: (work / "begun").exists())
+            left = await cluster.wait("p", lambda p: p.metadata.is_terminating)
+            assert left.is_ready
             assert left.status.container_statuses[0].state.running is not None
             assert cluster.log(pod) == "ready\n"
             log = cluster.directory / "pods" / pod.uid / "main" / "0.log"
             with log.open() as kept:
-                (cluster.directory / "pods" / pod.uid / ".work" / "main" / "go").touch()
+                (work / "go").touch()
                 await cluster.wait_gone(pod)
                 assert kept.read() == "ready\nterm\n"
             await until_now(lambda: not (cluster.directory / "pods" / pod.uid).exists())
@@ -539,5 +608,3 @@ class TestLogs:
             said = 'container "main" in pod "p" is waiting to start: trying and failing to pull image: no local program'
             with pytest.raises(BadRequest, match=said):
                 await read_log(agent.logs.read("default", "p", "main"))
-            with pytest.raises(BadRequest, match="does not record when"):
-                await read_log(agent.logs.read("default", "p", "main", timestamps=True))

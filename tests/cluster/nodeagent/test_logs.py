@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 from pybrix.api.core import Pod
 from pybrix.base.clock import SystemClock
 from pybrix.cluster.nodeagent.logs import NodeLogs, rotate, rotated_path, tail_offset
+from pybrix.cluster.nodeagent.logtimes import LogClock, LogTimes, Mark, offset_since, written_at
 from pybrix.cluster.nodeagent.runner import Runner
-from tests.support.pods import make_pod
+from pybrix.kube.errors import BadRequest
+from tests.support.clocks import FakeClock
+from tests.support.pods import NOW, make_pod
 
 
 @given(st.lists(st.text("ab", max_size=3), max_size=12), st.booleans(), st.integers(0, 15))
@@ -43,11 +47,24 @@ class Logged:
         self.path = runner.pod_dir(self.pod.uid) / "main" / "0.log"
         self.path.parent.mkdir(parents=True)
         self.path.with_suffix(".json").write_text("{}")
-        self.logs = NodeLogs(lambda key: self.pod, runner)
+        self.clock = FakeClock(NOW)
+        self.logs = NodeLogs(lambda key: self.pod, runner, self.clock)
+        self.log_clock = LogClock()
 
-    async def read(self, tail_lines: int | None = None, limit_bytes: int | None = None) -> str:
-        chunks = self.logs.read("default", "p", "main", tail_lines=tail_lines, limit_bytes=limit_bytes)
+    async def read(self, **options: Any) -> str:
+        chunks = self.logs.read("default", "p", "main", **options)
         return b"".join([chunk async for chunk in chunks]).decode()
+
+    def write(self, text: str, second: int) -> None:
+        """Append at a time, as the node agent notes it."""
+        if not self.path.exists():
+            self.path.touch()
+            self.log_clock.follow(self.path)
+        with self.path.open("a") as file:
+            file.write(text)
+        moment = NOW.timestamp() + second
+        os.utime(self.path, (moment, moment))
+        self.log_clock._look(self.path)
 
 
 async def test_a_rotated_log_reads_as_one(tmp_path: Path) -> None:
@@ -79,3 +96,66 @@ def test_a_small_log_is_left_alone(tmp_path: Path) -> None:
     path.write_text("x")
     assert not rotate(path)
     assert not rotated_path(path).exists()
+
+
+async def test_lines_have_the_times_at_which_they_were_written(tmp_path: Path) -> None:
+    it = Logged(tmp_path)
+    it.write("one\ntwo\n", 0)
+    it.write("three\nfo", 5)
+    it.write("ur\n", 7)
+    assert (await it.read(timestamps=True)).splitlines() == [
+        "2026-01-02T12:00:00.000000000Z one",
+        "2026-01-02T12:00:00.000000000Z two",
+        "2026-01-02T12:00:05.000000000Z three",
+        "2026-01-02T12:00:05.000000000Z four",
+    ]
+    assert await it.read(timestamps=True, tail_lines=1) == "2026-01-02T12:00:05.000000000Z four\n"
+
+
+async def test_lines_since_a_moment_or_for_some_seconds(tmp_path: Path) -> None:
+    it = Logged(tmp_path)
+    for second in range(0, 50, 10):
+        it.write(f"at {second}\n", second)
+    it.clock.advance(50)
+    assert await it.read(since_seconds=25) == "at 30\nat 40\n"
+    assert await it.read(since_time="2026-01-02T12:00:20Z") == "at 20\nat 30\nat 40\n"
+    assert await it.read(since_seconds=25, tail_lines=1) == "at 40\n"
+    assert await it.read(since_seconds=5) == ""
+    assert await it.read(since_seconds=1000, tail_lines=10) == await it.read()
+    with pytest.raises(BadRequest, match="sinceTime"):
+        await it.read(since_time="yesterday")
+
+
+async def test_times_survive_rotation(tmp_path: Path) -> None:
+    it = Logged(tmp_path)
+    for turn in range(3):
+        it.write("old\n" * 3, 10 * turn)
+        assert rotate(it.path, limit_bytes=5)
+        it.log_clock._look(it.path)
+    it.write("new\n", 40)
+    assert [line[17:19] + line[30:] for line in (await it.read(timestamps=True)).splitlines()] == [
+        "20 old", "20 old", "20 old", "40 new",
+    ]  # fmt: skip
+    it.clock.advance(50)
+    assert await it.read(since_seconds=20) == "new\n"
+    assert await it.read(since_seconds=30) == "old\nold\nold\nnew\n"
+    # What was rotated away twice is forgotten.
+    assert len(LogTimes.load(it.path).older) <= 2
+
+
+@given(
+    growth=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), max_size=10),
+    offset=st.integers(0, 100),
+    moment=st.integers(0, 100),
+)
+def test_times_and_offsets_agree(growth: list[tuple[int, int]], offset: int, moment: int) -> None:
+    marks, at, length = [], 0, 0
+    for seconds, size in growth:
+        at, length = at + seconds, length + size
+        marks.append(Mark(at, length))
+    written = written_at(marks, offset, 1000.0)
+    assert (written == 1000.0) == (offset >= length)
+    begin = offset_since(marks, moment)
+    # Everything before was written earlier, what follows was not.
+    assert all(written_at(marks, o, 1000.0) < moment for o in range(begin))
+    assert written_at(marks, begin, 1000.0) >= moment

@@ -6,9 +6,10 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import pytest
 
 from pybrix.api.core import Pod
 from pybrix.api.identity import ObjectKey
-from pybrix.base.clock import SystemClock
+from pybrix.base.clock import SystemClock, format_rfc3339_micro
 from pybrix.cluster.nodeagent.agent import NodeAgent
 from pybrix.cluster.nodeagent.logs import NodeLogs
 from pybrix.cluster.nodeagent.processes import marked_processes
+from pybrix.cluster.nodeagent.tokens import TokenSource
 from pybrix.kube.client import HttpClient
 from pybrix.kube.errors import NotFound
 from pybrix.kube.kubeconfig import load_kubeconfig
+from tests.support.agents import claimed_network
 from tests.support.apiserver import KUBECTL, RunningApiServer, running_api_server
 from tests.support.pods import make_container
 from tests.support.waiting import until
@@ -73,27 +76,33 @@ class Installed:
 
 
 @asynccontextmanager
-async def installed(directory: Path) -> AsyncIterator[Installed]:
+async def installed(directory: Path, tokens: TokenSource | None = None) -> AsyncIterator[Installed]:
     logs = LateLogs()
-    async with running_api_server(directory, logs=logs) as api, HttpClient(load_kubeconfig(api.kubeconfig)) as client:
-        agent = NodeAgent(
-            client,
-            node_name="node-1",
-            data_dir=directory,
-            clock=SystemClock(),
-            environ=dict(os.environ),
-            pod_cidr="127.65.0.0/16",
-        )
-        logs.target = agent.logs
-        task = asyncio.get_running_loop().create_task(agent.run())
-        async with asyncio.timeout(10):
-            await agent.wait_started()
-        try:
-            yield Installed(api, client, agent)
-        finally:
-            await agent.stop_all(5.0)
-            task.cancel()
-            await asyncio.wait([task])
+    with claimed_network(directory) as pod_cidr:
+        async with (
+            running_api_server(directory, logs=logs) as api,
+            HttpClient(load_kubeconfig(api.kubeconfig)) as client,
+        ):
+            agent = NodeAgent(
+                client,
+                node_name="node-1",
+                data_dir=directory,
+                clock=SystemClock(),
+                environ=dict(os.environ),
+                pod_cidr=pod_cidr,
+                tokens=tokens or client,
+                api_address=("127.0.0.1", api.server.port),
+            )
+            logs.target = agent.logs
+            task = asyncio.get_running_loop().create_task(agent.run())
+            async with asyncio.timeout(10):
+                await agent.wait_started()
+            try:
+                yield Installed(api, client, agent)
+            finally:
+                await agent.stop_all(5.0)
+                task.cancel()
+                await asyncio.wait([task])
 
 
 async def test_a_simulated_engine_from_apply_to_delete(tmp_path: Path) -> None:
@@ -103,7 +112,7 @@ async def test_a_simulated_engine_from_apply_to_delete(tmp_path: Path) -> None:
         await it.kubectl("wait", "--for=condition=Ready", "pod/engine", "--timeout=20s")
         columns = (await it.kubectl("get", "pod", "engine", "-o", "wide", "--no-headers")).split()
         assert columns[:4] == ["engine", "1/1", "Running", "0"]
-        assert columns[5].startswith("127.65.")
+        assert columns[5] == (await it.get("engine")).status.pod_ip
         assert "node-1" in columns
         container_id = (await it.get("engine")).status.container_statuses[0].container_id
         assert marked_processes(container_id)
@@ -183,3 +192,73 @@ async def test_server_and_agent_stop_and_start_again(tmp_path: Path) -> None:
         assert await it.is_gone("p")
         nodes = (await it.kubectl("get", "nodes", "--no-headers")).split()
         assert nodes[:2] == ["node-1", "Ready"]
+
+
+async def test_a_readiness_gate_is_opened_by_somebody_else(tmp_path: Path) -> None:
+    gate = "example.com/loaded"
+    async with installed(tmp_path) as it:
+        container = make_container(image="x", command=["sleep", "100"])
+        await it.apply("p", container, readinessGates=[{"conditionType": gate}])
+        await it.kubectl("wait", "--for=condition=ContainersReady", "pod/p", "--timeout=20s")
+        assert not (await it.get("p")).is_ready
+        for status, wanted in (("True", "True"), ("False", "False")):
+            # A strategic merge: the other conditions are the node's.
+            patch = {"status": {"conditions": [{"type": gate, "status": status}]}}
+            await it.kubectl("patch", "pod", "p", "--subresource=status", "-p", json.dumps(patch))
+            await it.kubectl("wait", f"--for=condition=Ready={wanted}", "pod/p", "--timeout=20s")
+            kept = {c.type: c.status for c in (await it.get("p")).status.conditions}
+            assert kept[gate] == status
+
+
+_ASK = """
+import asyncio, os, sys
+from pybrix.api.core import ConfigMap
+from pybrix.api.identity import ObjectKey
+from pybrix.kube.client import HttpClient
+from pybrix.kube.kubeconfig import load_in_cluster
+
+async def main():
+    access = load_in_cluster(os.environ)
+    async with HttpClient(access) as client:
+        found = await client.get(ConfigMap, ObjectKey(access.namespace, "kube-root-ca.crt"))
+        print(found.metadata.namespace, found.data["ca.crt"] == access.ca.decode())
+
+asyncio.run(main())
+"""
+
+
+async def test_a_program_in_a_pod_reaches_the_api_as_its_account(tmp_path: Path) -> None:
+    async with installed(tmp_path) as it:
+        await it.apply("p", make_container(image="x", command=[sys.executable, "-c", _ASK]), restartPolicy="Never")
+        await it.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/p", "--timeout=20s")
+        assert await it.kubectl("logs", "p") == "default True\n"
+
+
+async def test_a_token_is_renewed_in_time(tmp_path: Path) -> None:
+    source = _Tokens()
+    async with installed(tmp_path, tokens=source) as it:
+        script = 'while cat "$0/token" && sleep 0.05; do echo; done'
+        directory = "/var/run/secrets/kubernetes.io/serviceaccount"
+        await it.apply("p", make_container(image="x", command=["sh", "-c", script, directory]))
+
+        async def has_two() -> bool:
+            return {"token-1", "token-2"} <= set((await it.kubectl("logs", "p")).split())
+
+        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=20s")
+        await until(has_two)
+        uid = (await it.get("p")).uid
+        account, spec = source.asked[0]
+        assert account == ObjectKey("default", "default")
+        assert spec["boundObjectRef"] == {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": uid}
+
+
+class _Tokens:
+    """Gives out tokens that end after a second."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[ObjectKey, Mapping[str, Any]]] = []
+
+    async def create_token(self, account: ObjectKey, spec: Mapping[str, Any]) -> dict[str, Any]:
+        self.asked.append((account, spec))
+        ends = format_rfc3339_micro(SystemClock().now() + timedelta(seconds=1))
+        return {"token": f"token-{len(self.asked)}", "expirationTimestamp": ends}

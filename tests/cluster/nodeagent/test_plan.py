@@ -37,7 +37,7 @@ class TestStarting:
         blocked = ContainerSeen(blocked=Blocked("ErrImagePull", "no program"))
         got = plan(observed(make_pod(), containers={"main": blocked}), NOW)
         assert got.actions == ()
-        assert got.next_look_at is None
+        assert got.next_look_at == NOW + timedelta(seconds=10)
         assert [n.message for n in got.notes] == ["Error: ErrImagePull: no program"]
 
     def test_never_starts_a_pod_whose_names_are_refused(self) -> None:

@@ -20,6 +20,7 @@ from pybrix.cluster.nodeagent.preload import (
 )
 from pybrix.cluster.nodeagent.preparation import Launchable, Machine, prepare
 from pybrix.cluster.nodeagent.shim import build_shim
+from pybrix.cluster.nodeagent.volumes import Sources
 from tests.support.pods import make_container, make_pod
 
 PATH = os.defpath + ":/usr/local/bin"
@@ -120,9 +121,8 @@ class TestPreparation:
         pod = make_pod("p", make_container(**fields))
         programs = {"pybrix/simulator": Program(("/bin/sleep",), ("--host", "{pod_ip}"))}
         machine = Machine(base_env={"PATH": PATH}, programs=programs, shim=shim, shim_problem="no place")
-        found = prepare(
-            pod, pod.spec.containers[0], machine, pod_ip="127.65.0.9", pod_dir=tmp_path, configmaps={}, secrets={}
-        )
+        address, container = "127.65.0.9", pod.spec.containers[0]
+        found = prepare(pod, container, machine, pod_dir=tmp_path, sources=Sources({}, {}, address))
         assert isinstance(found, Launchable)
         return found
 
@@ -144,4 +144,4 @@ class TestPreparation:
     def test_without_it_any_other_program_gives_a_warning(self, tmp_path: Path) -> None:
         found = self.prepared(tmp_path, None, image="busybox", command=["/bin/sleep", "1"])
         assert found.argv == ("/bin/sleep", "1")
-        assert "no place" in found.warnings[0]
+        assert "no place" in found.warnings[0].message

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import aiohttp
+import grpc
 import msgspec
 import pytest
 from aiohttp import web
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from pybrix.api.core import Container, Probe
 from pybrix.cluster.nodeagent.probes import UNKNOWN, Outcome, Prober, Verdict, advance, execute, repeat, resolve_port
 
 OK, BAD = Outcome(True), Outcome(False, "no")
 CONTAINER = msgspec.convert({"name": "c", "ports": [{"containerPort": 8000, "name": "http"}]}, Container)
-IP = "127.65.9.10"
+IP = "127.200.9.10"
 
 
 def make_probe(**fields: Any) -> Probe:
@@ -181,6 +185,7 @@ async def test_http_without_an_answer_in_time(prober: Prober, port: int) -> None
     [
         make_probe(httpGet={"port": 21211}),
         make_probe(tcpSocket={"port": 21211}),
+        make_probe(grpc={"port": 21211}),
         make_probe(httpGet={"port": "none"}),
         make_probe(tcpSocket={"port": "none"}),
         make_probe(),
@@ -194,6 +199,69 @@ async def test_nobody_there(prober: Prober, probe: Probe) -> None:
 
 async def test_tcp(prober: Prober, port: int) -> None:
     assert (await prober.look(make_probe(tcpSocket={"port": port}), CONTAINER, IP, no_command)).is_success
+
+
+@pytest.fixture
+def grpc_port() -> Iterator[int]:
+    """A real gRPC server on the pod's address: as a whole and `fine` it serves, `busy` it does not."""
+    server = grpc.server(ThreadPoolExecutor(max_workers=2))
+    states = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(states, server)
+    states.set("fine", health_pb2.HealthCheckResponse.SERVING)
+    states.set("busy", health_pb2.HealthCheckResponse.NOT_SERVING)
+    yield serve_grpc(server)
+    server.stop(None).wait()
+
+
+def serve_grpc(server: Any) -> int:
+    port: int = server.add_insecure_port(f"{IP}:0")
+    server.start()
+    return port
+
+
+@pytest.mark.parametrize(
+    ("service", "want"),
+    [
+        (None, ""),
+        ("", ""),
+        ("fine", ""),
+        ("busy", 'service unhealthy (responded with "NOT_SERVING")'),
+        ("none-of-this-name-" + "x" * 200, "error: health rpc probe failed: status 5: "),
+    ],
+)
+async def test_grpc(prober: Prober, grpc_port: int, service: str | None, want: str) -> None:
+    asked = {"port": grpc_port} | ({"service": service} if service is not None else {})
+    assert await prober.look(make_probe(grpc=asked), CONTAINER, IP, no_command) == Outcome(not want, want)
+
+
+async def test_grpc_without_the_health_protocol(prober: Prober) -> None:
+    server = grpc.server(ThreadPoolExecutor(max_workers=1))
+    try:
+        got = await prober.look(make_probe(grpc={"port": serve_grpc(server)}), CONTAINER, IP, no_command)
+    finally:
+        server.stop(None).wait()
+    assert "this server does not implement the grpc health protocol (grpc.health.v1.Health)" in got.detail
+
+
+async def test_grpc_without_an_answer_in_time(prober: Prober) -> None:
+    class Slow(health.HealthServicer):  # type: ignore[misc]
+        def Check(self, request: Any, context: Any) -> Any:
+            context.add_callback(ended.set)
+            ended.wait()
+
+    ended = threading.Event()
+    server = grpc.server(ThreadPoolExecutor(max_workers=1))
+    health_pb2_grpc.add_HealthServicer_to_server(Slow(), server)
+    probe = make_probe(grpc={"port": serve_grpc(server)}, timeoutSeconds=1)
+    try:
+        assert await prober.look(probe, CONTAINER, IP, no_command) == Outcome(False, "no answer within 1s")
+    finally:
+        server.stop(None).wait()
+
+
+async def test_grpc_where_something_else_answers(prober: Prober, port: int) -> None:
+    got = await prober.look(make_probe(grpc={"port": port}), CONTAINER, IP, no_command)
+    assert got.detail.startswith("error: health rpc probe failed: ")
 
 
 @pytest.mark.parametrize(("script", "want"), [("exit 0", Outcome(True)), ("echo why; exit 2", Outcome(False, "why"))])

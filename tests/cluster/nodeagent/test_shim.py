@@ -50,11 +50,11 @@ async def bound(shim: Path, pod_ip: str, family: str, host: str, port: int, v6on
 async def test_turns_wildcards_to_the_pod_ip_and_nothing_else(tmp_path: Path) -> None:
     shim = await build_shim(tmp_path, search_path=PATH)
     assert shim is not None
-    assert await bound(shim, "127.65.9.1", "AF_INET", "0.0.0.0", 21200) == ("127.65.9.1", 21200)
-    assert await bound(shim, "127.65.9.1", "AF_INET", "127.65.9.2", 21200) == ("127.65.9.2", 21200)
-    assert (await bound(shim, "127.65.9.1", "AF_INET", "0.0.0.0", 0))[0] == "0.0.0.0"
-    assert await bound(shim, "127.65.9.1", "AF_INET6", "::", 21201) == ("::ffff:127.65.9.1", 21201)
-    address, port = await bound(shim, "127.65.9.1", "AF_INET6", "::", 21202, v6only=1)
+    assert await bound(shim, "127.200.9.1", "AF_INET", "0.0.0.0", 21200) == ("127.200.9.1", 21200)
+    assert await bound(shim, "127.200.9.1", "AF_INET", "127.200.9.2", 21200) == ("127.200.9.2", 21200)
+    assert (await bound(shim, "127.200.9.1", "AF_INET", "0.0.0.0", 0))[0] == "0.0.0.0"
+    assert await bound(shim, "127.200.9.1", "AF_INET6", "::", 21201) == ("::ffff:127.200.9.1", 21201)
+    address, port = await bound(shim, "127.200.9.1", "AF_INET6", "::", 21202, v6only=1)
     assert address == "::1"
     assert port != 21202
     assert await bound(shim, "not an address", "AF_INET", "0.0.0.0", 21203) == ("0.0.0.0", 21203)

@@ -9,9 +9,11 @@ import pytest
 
 from pybrix.api.core import Pod, PodStatus
 from pybrix.api.meta import find_condition
-from pybrix.cluster.nodeagent.seen import Blocked, ContainerSeen
+from pybrix.cluster.nodeagent.seen import Blocked, ContainerSeen, Stop
 from pybrix.cluster.nodeagent.status import qos_class, render_status
 from tests.support.pods import NOW, ended, live, make_container, make_pod, observed
+
+STOP = Stop(requested_at=NOW, grace_s=30.0, why="a test")
 
 
 def conditions(status: PodStatus) -> dict[str, tuple[str, str]]:
@@ -70,19 +72,35 @@ def test_a_pod_that_is_not_ready_says_which_container() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("container", "want"),
     [
-        pytest.param({"is_terminating": True}, id="deleted"),
-        pytest.param({"node_stop_grace_s": 5.0}, id="its node stops"),
+        pytest.param(live(), ("True", ""), id="its probe passes"),
+        pytest.param(live(ready=False), ("False", "ContainersNotReady"), id="its probe fails"),
+        pytest.param(replace(live(), stop=STOP), ("True", ""), id="its preStop hook runs"),
+        pytest.param(ended(0), ("False", "ContainersNotReady"), id="its container has ended"),
     ],
 )
-def test_a_pod_that_leaves_is_not_ready_while_it_still_answers(fields: dict[str, Any]) -> None:
-    pod = make_pod()
-    if fields.pop("is_terminating", False):
-        pod = make_pod(deletion_timestamp="2026-01-02T12:00:30Z", deletion_grace_s=30)
-    status = render_status(observed(pod, containers={"main": live()}, **fields), NOW)
+def test_a_pod_that_is_deleted_is_as_ready_as_its_probe_says(container: ContainerSeen, want: tuple[str, str]) -> None:
+    pod = make_pod(deletion_timestamp="2026-01-02T12:00:30Z", deletion_grace_s=30)
+    assert conditions(render_status(observed(pod, containers={"main": container}), NOW))["Ready"] == want
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"node_stop_grace_s": 5.0}, id="its node stops"),
+        pytest.param({"is_object_gone": True}, id="an orphan"),
+    ],
+)
+def test_a_pod_that_leaves_undeleted_is_not_ready_while_it_still_answers(fields: dict[str, Any]) -> None:
+    status = render_status(observed(make_pod(), containers={"main": live()}, **fields), NOW)
     assert conditions(status)["Ready"] == ("False", "ContainersNotReady")
     assert only(status).state.running is not None
+
+
+def test_a_container_that_is_replaced_is_not_ready() -> None:
+    status = render_status(observed(make_pod(), containers={"main": replace(live(), stop=STOP)}), NOW)
+    assert conditions(status)["Ready"] == ("False", "ContainersNotReady")
 
 
 def test_last_transition_time_moves_only_with_the_status() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import stat
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,6 +30,7 @@ SOURCES = Sources(
     {"cm": ConfigMap(metadata=ObjectMeta(name="cm"), data={"a.txt": "A", "b.txt": "B"}, binary_data={"c": "AAE="})},
     {"s": Secret(metadata=ObjectMeta(name="s"), data={"token": base64.b64encode(b"hunter2").decode()})},
     pod_ip="127.65.0.9",
+    tokens={("", 3607): "for the API server"},
 )
 POD = make_pod(labels={"app": "web", "zone": "z1"})
 
@@ -57,6 +59,11 @@ def files(directory: Path) -> dict[str, bytes]:
             id="downward API",
         ),
         pytest.param(
+            {"projected": {"sources": [{"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}}]}},
+            {"token": b"for the API server"},
+            id="token",
+        ),
+        pytest.param(
             {"projected": {"sources": [{"configMap": {"name": "cm"}}, {"secret": {"name": "s"}}]}},
             {"a.txt": b"A", "b.txt": b"B", "c": b"\0\1", "token": b"hunter2"},
             id="projected",
@@ -65,6 +72,46 @@ def files(directory: Path) -> dict[str, bytes]:
 )
 def test_content(tmp_path: Path, kind: dict[str, Any], want: dict[str, bytes]) -> None:
     assert files(write_volume(volume(**kind), POD, SOURCES, tmp_path / "v")) == want
+
+
+_ITEMS = [{"key": "a.txt", "path": "a", "mode": 0o400}, {"key": "b.txt", "path": "b"}]
+_FIELDS = [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "want"),
+    [
+        pytest.param({"configMap": {"name": "cm", "items": _ITEMS}}, {"a": 0o400, "b": 0o644}, id="configMap"),
+        pytest.param(
+            {"configMap": {"name": "cm", "items": _ITEMS, "defaultMode": 0o755}},
+            {"a": 0o400, "b": 0o755},
+            id="programs",
+        ),
+        pytest.param({"secret": {"secretName": "s"}}, {"token": 0o644}, id="secret"),
+        pytest.param({"secret": {"secretName": "s", "defaultMode": 0o440}}, {"token": 0o440}, id="secret for a group"),
+        pytest.param({"downwardAPI": {"items": _FIELDS, "defaultMode": 0}}, {"l": 0}, id="downward API"),
+        pytest.param(
+            {
+                "projected": {
+                    "defaultMode": 0o440,
+                    "sources": [
+                        {"configMap": {"name": "cm", "items": _ITEMS}},
+                        {"secret": {"name": "s"}},
+                        {"downwardAPI": {"items": [_FIELDS[0] | {"mode": 0o600}]}},
+                        {"serviceAccountToken": {"path": "sa", "expirationSeconds": 3607}},
+                    ],
+                }
+            },
+            {"a": 0o400, "b": 0o440, "token": 0o440, "l": 0o600, "sa": 0o440},
+            id="projected",
+        ),
+    ],
+)
+def test_modes(tmp_path: Path, kind: dict[str, Any], want: dict[str, int]) -> None:
+    for _ in range(2):
+        directory = write_volume(volume(**kind), POD, SOURCES, tmp_path / "pod" / "v")
+        assert {p.name: stat.S_IMODE(p.stat().st_mode) for p in directory.iterdir()} == want
+    assert stat.S_IMODE(directory.parent.stat().st_mode) == 0o700
 
 
 def test_a_changed_source_changes_the_files(tmp_path: Path) -> None:
@@ -86,9 +133,10 @@ def test_an_empty_dir_keeps_what_was_written(tmp_path: Path) -> None:
         ({"secret": {"secretName": "none"}}, 'secret "none" not found'),
         ({"configMap": {"name": "cm", "items": [{"key": "x", "path": "y"}]}}, "has no key x"),
         ({"configMap": {"name": "cm", "items": [{"key": "a.txt", "path": "../y"}]}}, "is no path inside a volume"),
-        ({"persistentVolumeClaim": {"claimName": "c"}}, "a kind that this node does not have"),
+        ({"persistentVolumeClaim": {"claimName": "c"}}, 'persistentvolumeclaim "c" not found'),
         ({"hostPath": {"path": "/nonexistent/x", "type": "Directory"}}, "type check failed"),
-        ({"projected": {"sources": [{"serviceAccountToken": {}}]}}, "cannot project serviceAccountToken"),
+        ({"projected": {"sources": [{"clusterTrustBundle": {"path": "t"}}]}}, "cannot project clusterTrustBundle"),
+        ({"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}, "no token of the service account"),
     ],
 )
 def test_what_cannot_be_made_says_why(tmp_path: Path, kind: dict[str, Any], message: str) -> None:
@@ -179,6 +227,33 @@ class TestMounts:
         code, got = await run(tmp_path, [at], f"cd {elsewhere}; cat there new/path/f")
         assert (code, got) == (0, "oldhello")
         assert [p.name for p in elsewhere.iterdir()] == ["there"]
+
+    async def test_in_dev_whose_devices_go_on_to_work(self, tmp_path: Path) -> None:
+        message = tmp_path / "message"
+        message.touch()
+        script = "echo x >/dev/null; head -c1 /dev/zero | wc -c; script -qec 'test -t 0 && echo tty' /dev/null"
+        at = mount(message, Path("/dev/pybrix-test-message"))
+        code, got = await run(tmp_path, [at], f"{script}; echo said >/dev/pybrix-test-message")
+        assert (code, got.split()) == (0, ["1", "tty"])
+        assert message.read_text() == "said\n"
+        assert not Path("/dev/pybrix-test-message").exists()
+
+    async def test_beside_entries_of_any_name(self, tmp_path: Path, elsewhere: Path) -> None:
+        names = ["a b", "tab\tbed", "back\\slash", "#hash", "quo'te", ".hidden", "ünïcode", "$HOME"]
+        for name in names:
+            (elsewhere / name).mkdir()
+            (elsewhere / name / "f").write_text(name)
+            (elsewhere / f"{name}.txt").write_text(name)
+            (elsewhere / f"{name}.link").symlink_to(f"{name}.txt")
+        (elsewhere / "plain.link").symlink_to("there")
+        at = mount(made(tmp_path, "v", f="hello"), elsewhere / "new")
+        code, got = await run(
+            tmp_path, [at], f"cd {elsewhere}; cat */f .hidden/f *.txt .hidden.txt *.link .hidden.link"
+        )
+        assert code == 0, got
+        want = [*names, *names, "hello", *names, "old"]
+        assert len(got) == sum(len(text) for text in want)
+        assert all(got.count(name) >= 3 for name in names)
 
     async def test_over_a_directory_of_the_machine(self, tmp_path: Path, elsewhere: Path) -> None:
         code, got = await run(tmp_path, [mount(made(tmp_path, "v", f="hello"), elsewhere)], f"ls {elsewhere}")

@@ -40,7 +40,7 @@ def config_map(name: str = "a", uid: str = "u-a", **data: str) -> dict[str, Any]
     return {"metadata": {"name": name, "namespace": "default", "uid": uid}, "data": data}
 
 
-def open_store(tmp_path: Path, **options: int) -> Store:
+def open_store(tmp_path: Path, **options: Any) -> Store:
     return Store.open(tmp_path / "cluster.db", clock=SystemClock(), **options)
 
 

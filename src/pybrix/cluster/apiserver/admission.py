@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from ipaddress import IPv4Network
 from typing import Any
 
+from pybrix.api.names import CLAIM_PROTECTION
 from pybrix.cluster.apiserver.failures import Cause, bad_request, forbidden_field, invalid, invalid_value
-from pybrix.cluster.apiserver.kinds.addresses import NetworkFull, choose_address
+from pybrix.cluster.apiserver.kinds.addresses import NetworkFull, choose_address, is_address_of
 from pybrix.cluster.apiserver.kinds.defaults import default_object, qos_class
 from pybrix.cluster.apiserver.kinds.definitions import CLEANUP_FINALIZER, unknown_in_schemas
+from pybrix.cluster.apiserver.kinds.jobs import select_own_pods
 from pybrix.cluster.apiserver.kinds.validation import validate_create, validate_update
 from pybrix.cluster.apiserver.options import WriteOptions
 from pybrix.cluster.apiserver.resources import CRD_RESOURCE, CUSTOM_ENVELOPE, ResourceType
-from pybrix.cluster.apiserver.schema.decode import WrongType, decode_struct
+from pybrix.cluster.apiserver.schema.decode import Decoded, WrongType, decode_struct
 from pybrix.cluster.apiserver.structural.pruning import TooDeep, fresh
 from pybrix.kube.errors import StatusError
 
@@ -29,15 +32,21 @@ _SERVER_OWNED = (
 )
 
 
-def decode(served: ResourceType, data: Any, options: WriteOptions) -> Data:
+def decode(served: ResourceType, data: Any, options: WriteOptions, *, trusted: Data | None = None) -> Data:
     """Return a fresh copy of what a client sent in the kind's form.
+
+    Args:
+        trusted: an object of the kind. Its own parts in `data` (the same, not equal ones) are taken as they are and not
+            copied: for callers that keep them.
 
     Raises:
         BadRequest: it is another kind, a value has the wrong type, or a field is unknown and validation is strict.
     """
     if not isinstance(data, dict):
         raise bad_request("the body is not an object")
-    data = {"apiVersion": served.api_version, "kind": served.kind, **{k: v for k, v in data.items() if v != ""}}
+    # Who sends neither means what the path says.
+    named = {"apiVersion": served.api_version, "kind": served.kind}
+    data = {**named, **{k: v for k, v in data.items() if v != "" or k not in named}}
     if data["apiVersion"] != served.api_version:
         raise bad_request(
             f"the API version in the data ({data['apiVersion']}) does not match the expected API version "
@@ -46,18 +55,32 @@ def decode(served: ResourceType, data: Any, options: WriteOptions) -> Data:
     if data["kind"] != served.kind:
         raise bad_request(f"the kind in the data ({data['kind']}) does not match the expected kind ({served.kind})")
     try:
-        if served.custom is not None:
-            decoded = decode_struct(fresh(data), CUSTOM_ENVELOPE)
-            decoded.unknown += served.custom.prune(decoded.value)
-        else:
-            decoded = decode_struct(data, served.shape)
+        decoded = decode_fields(served, data, trusted=trusted)
     except (WrongType, TooDeep) as err:
         raise bad_request(
             f'{served.kind} in version "{served.version}" cannot be handled as a {served.kind}: {err}'
         ) from err
+    _report_unknown(decoded.unknown, options)
+    return decoded.value
+
+
+def decode_fields(served: ResourceType, data: Data, *, trusted: Data | None = None) -> Decoded:
+    """Return a fresh copy of an object in its kind's form, and the fields that the kind does not have.
+
+    Args:
+        trusted: see `decode`.
+
+    Raises:
+        WrongType: a value has the wrong type; the message begins with the path.
+        TooDeep: it is nested too deep.
+    """
+    if served.custom is not None:
+        decoded = decode_struct(fresh(data), CUSTOM_ENVELOPE)
+        decoded.unknown += served.custom.prune(decoded.value)
+    else:
+        decoded = decode_struct(data, served.shape, trusted=trusted)
     if served.storage == CRD_RESOURCE:
         decoded.unknown += unknown_in_schemas(decoded.value)
-    _report_unknown(decoded.unknown, options)
     metadata = decoded.value.setdefault("metadata", {})
     for name in ("labels", "annotations", "ownerReferences", "finalizers"):
         if name in metadata and not metadata[name]:
@@ -65,7 +88,7 @@ def decode(served: ResourceType, data: Any, options: WriteOptions) -> Data:
     # Creations from templates carry an empty status and time; both are the server's.
     if decoded.value.get("status") == {}:
         del decoded.value["status"]
-    return decoded.value
+    return decoded
 
 
 def _report_unknown(paths: list[str], options: WriteOptions) -> None:
@@ -112,9 +135,15 @@ def complete_new(served: ResourceType, data: Data, *, uid: str, now: str) -> Non
             data["status"] = {"phase": "Active"}
         case "Service":
             data["status"] = {"loadBalancer": {}}
-        case "ReplicaSet":
+        case "ReplicaSet" | "StatefulSet":
             data["status"] = {"replicas": 0}
+        case "PersistentVolumeClaim":
+            data["status"] = {"phase": "Pending"}
+            metadata["finalizers"] = sorted({*metadata.get("finalizers", ()), CLAIM_PROTECTION})
         case "Deployment":
+            data["status"] = {}
+        case "Job":
+            select_own_pods(data)
             data["status"] = {}
         case "CustomResourceDefinition":
             finalizers = metadata.setdefault("finalizers", [])
@@ -122,11 +151,13 @@ def complete_new(served: ResourceType, data: Data, *, uid: str, now: str) -> Non
                 finalizers.append(CLEANUP_FINALIZER)
 
 
-def assign_address(served: ResourceType, data: Data, old: Mapping[str, Any] | None, taken: Container[str]) -> None:
+def assign_address(
+    served: ResourceType, data: Data, old: Mapping[str, Any] | None, taken: Container[str], network: IPv4Network
+) -> None:
     """Give a Service the cluster address that it asks for, keeps or needs.
 
     Raises:
-        Invalid: the address is taken, or none is left.
+        Invalid: the address is taken or of another network, or none is left.
     """
     spec = data["spec"]
     if spec["type"] == "ExternalName":
@@ -137,22 +168,58 @@ def assign_address(served: ResourceType, data: Data, old: Mapping[str, Any] | No
     asked = spec.get("clusterIP") or (spec.get("clusterIPs") or [""])[0] or kept
     if not asked:
         try:
-            asked = choose_address(data["metadata"]["uid"], taken)
+            asked = choose_address(data["metadata"]["uid"], taken, network)
         except NetworkFull as err:
             raise refuse(served, data["metadata"].get("name", ""), [_address_cause("", str(err))]) from err
     elif asked not in ("None", kept) and asked in taken:
         cause = _address_cause(asked, "provided IP is already allocated")
         raise refuse(served, data["metadata"].get("name", ""), [cause])
+    elif asked not in ("None", kept) and not is_address_of(network, asked):
+        detail = f"the provided IP ({asked}) is not in the valid range. The range of valid IPs is {network}"
+        raise refuse(served, data["metadata"].get("name", ""), [_address_cause(asked, detail)])
     spec["clusterIP"] = asked
     spec["clusterIPs"] = [asked]
 
 
-def check_new(served: ResourceType, data: Data) -> None:
-    """Raise `Invalid` with every cause when a new object is wrong."""
+def settle(served: ResourceType, subresource: str, before: Data, after: Data) -> Data:
+    """Return what a policy made of an object as the kind has it: decoded, defaulted, and what is the server's kept.
+
+    A door changes its own part: the status through its own, everything else through the main one.
+
+    Raises:
+        WrongType, TooDeep: the kind cannot hold it.
+    """
+    metadata = dict(after["metadata"]) if isinstance(after.get("metadata"), dict) else {}
+    for name in (*_SERVER_OWNED, "name", "namespace", "generateName", "resourceVersion", "managedFields"):
+        metadata.pop(name, None)
+        if name in before["metadata"]:
+            metadata[name] = before["metadata"][name]
+    known = {"apiVersion": before["apiVersion"], "kind": before["kind"], "metadata": metadata}
+    settled = decode_fields(served, {**after, **known}).value
+    if subresource == "status":
+        settled = {**before, "status": settled.get("status", {})}
+    elif served.has_status:
+        settled.pop("status", None)
+        if "status" in before:
+            settled["status"] = before["status"]
+    if served.custom is not None:
+        return served.custom.defaulted(settled)
+    default_object(served.kind, settled)
+    return settled
+
+
+def faults_of_new(served: ResourceType, data: Data) -> list[Cause]:
+    """Return what is wrong with a new object, which is decoded and completed."""
     kind = "" if served.is_custom else served.kind
     causes = validate_create(kind, data)
     if served.custom is not None:
         causes += served.custom.check(data)
+    return causes
+
+
+def check_new(served: ResourceType, data: Data) -> None:
+    """Raise `Invalid` with every cause when a new object is wrong."""
+    causes = faults_of_new(served, data)
     if causes:
         raise refuse(served, data["metadata"].get("name", ""), causes)
 
@@ -211,7 +278,7 @@ def complete_update(served: ResourceType, old: Data, new: Data, subresource: str
 def _keep_pod_fields(old: Data, new: Data) -> None:
     # A manifest that is applied again is silent about what the cluster decided.
     spec = new.setdefault("spec", {})
-    for name in ("nodeName", "serviceAccountName", "tolerations", "priority"):
+    for name in ("nodeName", "serviceAccountName", "tolerations", "priority", "priorityClassName"):
         if name not in spec and name in old["spec"]:
             spec[name] = old["spec"][name]
 

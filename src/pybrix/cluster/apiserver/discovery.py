@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pybrix.cluster.apiserver.resources import Catalog, ResourceType
+from pybrix.cluster.apiserver.catalog import Catalog
+from pybrix.cluster.apiserver.resources import ResourceType
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _SCALE = {"group": "autoscaling", "version": "v1", "kind": "Scale"}
@@ -63,6 +64,9 @@ def _subresources(served: ResourceType) -> Iterable[tuple[str, dict[str, str], l
                 yield name, {"group": "", "version": "v1", "kind": "Binding"}, ["create"]
             case "eviction":
                 yield name, {"group": "policy", "version": "v1", "kind": "Eviction"}, ["create"]
+            case "token":
+                kind = {"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"}
+                yield name, kind, ["create"]
             case "finalize":
                 yield name, own, ["update"]
 

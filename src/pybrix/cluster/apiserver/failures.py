@@ -5,11 +5,12 @@ The same exceptions reach callers in the process and, rendered by `status_body`,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pybrix.kube.errors import StatusError, status_error
+from pybrix.kube.errors import Gone, StatusError, status_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def _print(value: Any) -> str:
         return f'"{value}"'
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = str(value)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     return text if len(text) <= 200 else text[:200] + "..."
 
 
@@ -117,6 +118,14 @@ def expired(message: str) -> StatusError:
     return failure(410, "Expired", message)
 
 
+class ListExpired(Gone):
+    """The pages of a list show a state that is no longer known; `token` continues with what is there now."""
+
+    def __init__(self, message: str, token: str) -> None:
+        super().__init__(410, "Expired", message)
+        self.token = token
+
+
 def unsupported_media_type(got: str, accepted: Sequence[str]) -> StatusError:
     message = f"the body of the request was in an unknown format {got!r} - accepted media types include: " + ", ".join(
         accepted
@@ -142,12 +151,13 @@ def status_body(err: StatusError) -> dict[str, Any]:
     body: dict[str, Any] = {
         "kind": "Status",
         "apiVersion": "v1",
-        "metadata": {},
+        "metadata": {"continue": err.token} if isinstance(err, ListExpired) else {},
         "status": "Failure",
         "message": err.message,
         "reason": err.reason,
     }
-    if details:
+    # Clients in Go look into the details of every NotFound without asking whether there are any (kubectl debug).
+    if details or err.code == 404:
         body["details"] = details
     body["code"] = err.code
     return body

@@ -15,15 +15,18 @@ from pybrix.cluster.apiserver.schema.shape import ANY, Field, Form, ListType, Sh
 
 FieldSet = dict[str, Any]
 _SELF = "."
+_quoted = json.encoder.encode_basestring_ascii
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+_UNDESCRIBED = Field("", ANY)
 
 
 def child_field(shape: Shape, name: str) -> Field:
     """Return the description of a part; what is not described merges field by field, lists as a whole."""
     if shape.form is Form.STRUCT:
-        return shape.fields.get(name) or Field(name, ANY)
+        return shape.fields.get(name) or _UNDESCRIBED
     if shape.form is Form.MAP and shape.item is not None:
-        return Field(name, shape.item)
-    return Field(name, ANY)
+        return shape.as_item
+    return _UNDESCRIBED
 
 
 def _is_granular(value: Any, described: Field) -> bool:
@@ -35,11 +38,17 @@ def _is_granular(value: Any, described: Field) -> bool:
 def item_key(item: Any, described: Field) -> str:
     """Return how an item of a keyed list or a set is named in a field set."""
     if described.list_type is ListType.SET or not isinstance(item, dict):
-        return "v:" + json.dumps(item, separators=(",", ":"))
+        return "v:" + _compact(item)
+    if len(described.keys) == 1:
+        # Nearly all of them: containers, volumes, variables.
+        (key,) = described.keys
+        value = item.get(key)
+        if type(value) is str:
+            return f'k:{{"{key}":{_quoted(value)}}}'
+    usual = described.key_defaults
     # An absent protocol means TCP in every keyed list of a built-in kind that has one.
-    usual = {"protocol": "TCP", **described.key_defaults}
-    keys = {k: item.get(k, usual.get(k, "")) for k in described.keys}
-    return "k:" + json.dumps(keys, separators=(",", ":"))
+    keys = {k: item[k] if k in item else usual.get(k, "TCP" if k == "protocol" else "") for k in described.keys}
+    return "k:" + _compact(keys)
 
 
 def parts(value: Any, described: Field) -> Iterator[tuple[str, Any, Field]]:
@@ -48,21 +57,55 @@ def parts(value: Any, described: Field) -> Iterator[tuple[str, Any, Field]]:
         for name, part in value.items():
             yield f"f:{name}", part, child_field(described.shape, name)
     else:
-        item_shape = described.shape.item or ANY
+        below = _UNDESCRIBED if described.shape.item is None else described.shape.as_item
         for item in value:
-            yield item_key(item, described), item, Field("", item_shape)
+            yield item_key(item, described), item, below
+
+
+class _Names(dict[str, str]):
+    """Names of fields as sets write them, each text once: thousands of objects have the same."""
+
+    def __missing__(self, name: str) -> str:
+        if len(self) >= _MAX_NAMES:
+            self.clear()
+        self[name] = written = f"f:{name}"
+        return written
+
+
+_MAX_NAMES = 20_000
+_NAMES = _Names()
+_LEAF: FieldSet = {}
+"""Every leaf: sets are put together anew and never changed in place."""
 
 
 def fields_of(value: Any, described: Field) -> FieldSet:
     """Return the set of all fields of a value."""
-    if not _is_granular(value, described):
-        return {}
-    found: FieldSet = {}
-    for name, part, below in parts(value, described):
-        inner = fields_of(part, below)
-        # An item of a list is a thing of its own: it stays when its last field goes.
-        found[name] = {_SELF: {}, **inner} if name.startswith("k:") else inner
-    return found
+    if not value or not isinstance(value, dict | list):
+        return _LEAF
+    shape = described.shape
+    if isinstance(value, dict):
+        if described.is_atomic:
+            return _LEAF
+        if shape.form is Form.STRUCT:
+            of = shape.fields
+            return {
+                _NAMES[name]: fields_of(part, of.get(name, _UNDESCRIBED)) if isinstance(part, dict | list) else _LEAF
+                for name, part in value.items()
+            }
+        below = _UNDESCRIBED if shape.item is None else shape.as_item
+        return {
+            _NAMES[name]: fields_of(part, below) if isinstance(part, dict | list) else _LEAF
+            for name, part in value.items()
+        }
+    if described.list_type is ListType.ATOMIC:
+        return _LEAF
+    below = _UNDESCRIBED if shape.item is None else shape.as_item
+    return {name: _with_self(name, fields_of(item, below)) for item in value for name in (item_key(item, described),)}
+
+
+def _with_self(name: str, inner: FieldSet) -> FieldSet:
+    # An item of a list is a thing of its own: it stays when its last field goes.
+    return {_SELF: _LEAF, **inner} if name.startswith("k:") else inner
 
 
 def changed_fields(old: Any, new: Any, described: Field) -> tuple[FieldSet, FieldSet]:
@@ -70,26 +113,37 @@ def changed_fields(old: Any, new: Any, described: Field) -> tuple[FieldSet, Fiel
     if not (_is_granular(old, described) and _is_granular(new, described) and type(old) is type(new)):
         gone = fields_of(old, described) if _is_granular(old, described) else {}
         return fields_of(new, described), gone
-    before = {name: part for name, part, _ in parts(old, described)}
+    if isinstance(old, dict):
+        before, after = old, new
+        written = _NAMES.__getitem__
+    else:
+        before = {item_key(item, described): item for item in old}
+        after = {item_key(item, described): item for item in new}
+        written = str
+    shape = described.shape
     changed: FieldSet = {}
     removed: FieldSet = {}
-    seen = set()
-    for name, part, below in parts(new, described):
-        seen.add(name)
-        if name not in before:
-            inner = fields_of(part, below)
-            changed[name] = {_SELF: {}, **inner} if name.startswith("k:") else inner
-        elif before[name] != part:
-            more, less = changed_fields(before[name], part, below)
-            if more or not less:
-                changed[name] = more
-            if less:
-                removed[name] = less
-    for name, part, below in parts(old, described):
-        if name not in seen:
-            inner = fields_of(part, below)
-            removed[name] = {_SELF: {}, **inner} if name.startswith("k:") else inner
+    for name, part in after.items():
+        earlier = before.get(name, _ABSENT)
+        if earlier is part or earlier == part:
+            continue
+        below = child_field(shape, name) if before is old else shape.as_item
+        if earlier is _ABSENT:
+            changed[written(name)] = _with_self(written(name), fields_of(part, below))
+            continue
+        more, less = changed_fields(earlier, part, below)
+        if more or not less:
+            changed[written(name)] = more
+        if less:
+            removed[written(name)] = less
+    for name, part in before.items():
+        if name not in after:
+            below = child_field(shape, name) if before is old else shape.as_item
+            removed[written(name)] = _with_self(written(name), fields_of(part, below))
     return changed, removed
+
+
+_ABSENT = object()
 
 
 def _has_self(fields: FieldSet) -> bool:
@@ -170,9 +224,10 @@ def _readable(name: str) -> str:
 
 def merge_applied(live: Any, applied: Any, described: Field) -> Any:
     """Return the live value with an applied configuration merged in."""
-    if not (_is_granular(applied, described) and type(live) is type(applied)) and not (
-        isinstance(applied, dict) and isinstance(live, dict) and not described.is_atomic
-    ):
+    are_objects = isinstance(applied, dict) and isinstance(live, dict) and not described.is_atomic
+    # A list without items asks for nothing: it takes nothing away that others put there.
+    are_lists = isinstance(applied, list) and isinstance(live, list) and described.list_type is not ListType.ATOMIC
+    if not are_objects and not are_lists:
         return applied
     if isinstance(applied, dict):
         merged = dict(live)
@@ -182,7 +237,7 @@ def merge_applied(live: Any, applied: Any, described: Field) -> Any:
         return merged
     items = list(live)
     places = {item_key(item, described): index for index, item in enumerate(items)}
-    item_field = Field("", described.shape.item or ANY)
+    item_field = described.shape.as_item
     for item in applied:
         name = item_key(item, described)
         if name in places:
@@ -220,10 +275,3 @@ def _without(part: Any, doomed: FieldSet | None, below: Field) -> Any:
     smaller = remove_fields(part, doomed, below)
     # What others own below keeps its container; a container that nobody needs any more goes.
     return smaller or None
-
-
-def parse_fields(value: Any, depth: int = 0) -> FieldSet:
-    """Return a stored set, dropping what is no set."""
-    if not isinstance(value, dict) or depth > 100:
-        return {}
-    return {name: parse_fields(inner, depth + 1) for name, inner in value.items()}

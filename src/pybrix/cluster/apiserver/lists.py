@@ -13,7 +13,14 @@ from typing import Any
 import msgspec
 
 from pybrix.api.identity import ObjectKey
-from pybrix.cluster.apiserver.failures import bad_request, expired, forbidden_field, invalid, revision_too_large
+from pybrix.cluster.apiserver.failures import (
+    ListExpired,
+    bad_request,
+    expired,
+    forbidden_field,
+    invalid,
+    revision_too_large,
+)
 from pybrix.cluster.apiserver.options import ListOptions
 from pybrix.cluster.errors import HistoryGone
 from pybrix.cluster.store.history import Stored
@@ -21,7 +28,7 @@ from pybrix.cluster.store.store import Store
 
 
 class _Token(msgspec.Struct):
-    """Where the next page starts: behind a key, in the state of a revision."""
+    """Where the next page starts: behind a key, in the state of a revision; 0: as it is now."""
 
     revision: int
     namespace: str
@@ -50,8 +57,10 @@ def read_page(store: Store, resource: str, namespace: str | None, options: ListO
     if options.continue_:
         if options.match:
             raise _forbidden("resourceVersionMatch is forbidden when continue is provided")
+        if asked:
+            raise bad_request("specifying resource version is not allowed when using continue")
         token = _parse(options.continue_)
-        revision, after = token.revision, ObjectKey(token.namespace, token.name)
+        revision, after = token.revision or store.revision, ObjectKey(token.namespace, token.name)
     else:
         after = None
         if asked > store.revision:
@@ -66,14 +75,14 @@ def read_page(store: Store, resource: str, namespace: str | None, options: ListO
         else:
             found = store.list_at(resource, namespace, revision)
     except HistoryGone as err:
+        if after is None:
+            raise expired(str(err)) from err
         message = (
             "The provided continue parameter is too old to display a consistent list result. You can start a new list "
             "without the continue parameter, or use the continue token in this response to retrieve the remainder of "
             "the results."
-            if after is not None
-            else str(err)
         )
-        raise expired(message) from err
+        raise ListExpired(message, _print(_Token(0, after.namespace, after.name))) from err
     selected = [s for s in found if (after is None or s.key > after) and options.selects(s.data)]
     metadata: dict[str, Any] = {"resourceVersion": str(revision)}
     if options.limit and len(selected) > options.limit:

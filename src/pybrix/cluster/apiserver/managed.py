@@ -64,7 +64,7 @@ def managed_part(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_owners(entries: Any) -> dict[Manager, FieldSet]:
-    """Read `managedFields`."""
+    """Read the `managedFields` of a stored object; the sets are its own, so nobody changes them in place."""
     owners: dict[Manager, FieldSet] = {}
     for entry in entries if isinstance(entries, list) else ():
         manager = Manager(
@@ -73,14 +73,18 @@ def parse_owners(entries: Any) -> dict[Manager, FieldSet]:
             str(entry.get("apiVersion", "")),
             str(entry.get("subresource", "")),
         )
-        owners[manager] = fieldsets.parse_fields(entry.get("fieldsV1"))
+        owners[manager] = entry.get("fieldsV1") or {}
     return owners
 
 
 def print_owners(
     owners: Mapping[Manager, FieldSet], before: Sequence[Mapping[str, Any]], now: str
 ) -> list[dict[str, Any]]:
-    """Write `managedFields`; an entry whose fields did not change keeps its time."""
+    """Write `managedFields`; an entry whose fields did not change keeps its time.
+
+    The order does not depend on who wrote last, so that to apply the same again changes nothing.
+    Source: `structured-merge-diff`'s `sortEncodedManagedFields`.
+    """
     known = {(e.get("manager"), e.get("operation"), e.get("apiVersion"), e.get("subresource", "")): e for e in before}
     entries: list[dict[str, Any]] = []
     for manager, fields in owners.items():
@@ -98,7 +102,8 @@ def print_owners(
         if manager.subresource:
             entry["subresource"] = manager.subresource
         entries.append(entry)
-    return entries
+    parts = ("operation", "time", "manager", "apiVersion", "subresource")
+    return sorted(entries, key=lambda entry: [entry.get(part, "") for part in parts])
 
 
 def own_update(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -28,6 +29,7 @@ class Accepted:
     is_metadata_only: bool = False
 
 
+@functools.lru_cache(maxsize=128)
 def parse_accept(header: str) -> Accepted:
     """Return the first form of an Accept header that this server has; anything without one gets JSON."""
     for part in header.split(","):

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from pybrix.cluster.apiserver.resources import TYPES, Catalog, ResourceType
+from pybrix.cluster.apiserver.catalog import Catalog
+from pybrix.cluster.apiserver.resources import TYPES, ResourceType
 from pybrix.cluster.apiserver.schema.shape import Field, Form, ListType, Shape
 from pybrix.kube.interface import PatchType
 
@@ -142,7 +143,8 @@ def _add_custom(resource: ResourceType, schemas: dict[str, Doc]) -> None:
     properties = built.setdefault("properties", {})
     properties["apiVersion"] = {"type": "string", "description": "the version of this representation"}
     properties["kind"] = {"type": "string", "description": "the kind of this object"}
-    properties["metadata"] = {"allOf": [{"$ref": f"#/components/schemas/{_ref_name(metadata)}"}]}
+    text = "Name, namespace, labels, annotations and what else every object has."
+    properties["metadata"] = {"description": text, "allOf": [{"$ref": f"#/components/schemas/{_ref_name(metadata)}"}]}
     built["x-kubernetes-group-version-kind"] = [_gvk(resource)]
     schemas[custom_ref(resource)] = built
 

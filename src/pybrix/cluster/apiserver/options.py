@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pybrix.api.selectors import FieldSelector, Selector, parse_field_selector, parse_label_selector
+from pybrix.cluster.apiserver.conversions import Conversion
 from pybrix.cluster.apiserver.failures import Cause, bad_request, invalid, not_supported
+from pybrix.cluster.apiserver.users import SYSTEM, User
 
 VALIDATIONS = ("Ignore", "Strict", "Warn")
 _BOOLEANS = ("spec.unschedulable", "spec.hostNetwork")
@@ -25,6 +27,7 @@ class WriteOptions:
     warnings: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     """Complaints about fields that the body has twice."""
+    user: User = SYSTEM
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class DeleteOptions:
     propagation: str | None = None
     grace_period_s: int | None = None
     is_dry_run: bool = False
+    user: User = SYSTEM
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ def _dry_run(values: list[str]) -> bool:
     return bool(values)
 
 
-def write_options(query: Mapping[str, str], user_agent: str) -> WriteOptions:
+def write_options(query: Mapping[str, str], user_agent: str, user: User = SYSTEM) -> WriteOptions:
     """Read the options of a write; the manager defaults to the first word of the user agent."""
     validation = query.get("fieldValidation", "Warn")
     if validation not in VALIDATIONS:
@@ -100,10 +104,11 @@ def write_options(query: Mapping[str, str], user_agent: str) -> WriteOptions:
         is_dry_run=_dry_run([query["dryRun"]] if query.get("dryRun") else []),
         field_validation=validation,
         force=parse_bool(query, "force"),
+        user=user,
     )
 
 
-def delete_options(query: Mapping[str, str], body: Any) -> DeleteOptions:
+def delete_options(query: Mapping[str, str], body: Any, user: User = SYSTEM) -> DeleteOptions:
     """Read the options of a deletion from its body, else from the query."""
     if body is not None and not isinstance(body, dict):
         raise bad_request("the body of a deletion is a DeleteOptions object")
@@ -136,6 +141,7 @@ def delete_options(query: Mapping[str, str], body: Any) -> DeleteOptions:
         # Any negative period means the shortest one.
         grace_period_s=None if grace is None else (1 if grace < 0 else min(grace, 2**31)),
         is_dry_run=_dry_run([str(v) for v in dry_run]),
+        user=user,
     )
 
 
@@ -146,8 +152,14 @@ def _term(path: str, is_equal: bool, value: str) -> tuple[str, bool, str]:
     return "source.component" if path == "source" else path, is_equal, value
 
 
-def list_options(query: Mapping[str, str], selectable: Container[str]) -> ListOptions:
-    """Read the options of a list or watch; fields other than name and namespace must be `selectable`."""
+def list_options(
+    query: Mapping[str, str], selectable: Container[str], conversion: Conversion | None = None
+) -> ListOptions:
+    """Read the options of a list or watch; fields other than name and namespace must be `selectable`.
+
+    Args:
+        conversion: of a form that is not the stored one; fields are selected in the store.
+    """
     try:
         labels = parse_label_selector(query.get("labelSelector", ""))
         fields = parse_field_selector(query.get("fieldSelector", ""))
@@ -157,7 +169,7 @@ def list_options(query: Mapping[str, str], selectable: Container[str]) -> ListOp
         if path not in ("metadata.name", "metadata.namespace") and path not in selectable:
             raise bad_request(f"field label not supported: {path}")
     version = query.get("resourceVersion", "")
-    if version and not (version.isascii() and version.isdigit() and len(version) < 19):
+    if version and not (version.isascii() and version.isdigit() and int(version[:21]) < 2**64):
         raise bad_request(f"Invalid value: {version!r}: resourceVersion must be a number")
     match = query.get("resourceVersionMatch", "")
     if match and match not in ("Exact", "NotOlderThan"):
@@ -165,7 +177,12 @@ def list_options(query: Mapping[str, str], selectable: Container[str]) -> ListOp
         raise invalid("ListOptions", "meta.k8s.io", "", [cause])
     return ListOptions(
         labels=labels,
-        fields=FieldSelector(tuple(_term(*term) for term in fields.terms)),
+        fields=FieldSelector(
+            tuple(
+                _term(conversion.stored_path(path) if conversion else path, is_equal, value)
+                for path, is_equal, value in fields.terms
+            )
+        ),
         limit=max(parse_int(query, "limit") or 0, 0),
         continue_=query.get("continue", ""),
         resource_version=version,

@@ -13,11 +13,13 @@ from pybrix.cluster.apiserver.jsonpatch import (
 from pybrix.cluster.apiserver.resources import ResourceType
 from pybrix.cluster.apiserver.strategic import apply_strategic_patch
 from pybrix.kube.interface import PatchType
-from pybrix.kube.patch import apply_merge_patch
+from pybrix.kube.patch import merge_patched
 
 
 def patched(served: ResourceType, data: dict[str, Any], patch_type: PatchType, patch: Any) -> Any:
     """Return the object with a JSON, merge or strategic merge patch applied; it may have become anything.
+
+    What the patch leaves alone may be the object's own parts.
 
     Raises:
         BadRequest: the patch is malformed.
@@ -31,7 +33,7 @@ def patched(served: ResourceType, data: dict[str, Any], patch_type: PatchType, p
             case PatchType.MERGE:
                 if not isinstance(patch, dict):
                     raise MalformedPatch("a merge patch of an object is an object")
-                return apply_merge_patch(data, patch)
+                return merge_patched(data, patch)
             case PatchType.STRATEGIC:
                 if served.is_custom:
                     accepted = (PatchType.JSON, PatchType.MERGE, PatchType.APPLY)

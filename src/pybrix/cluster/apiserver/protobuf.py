@@ -1,33 +1,45 @@
-"""Decode the protobuf bodies that some `kubectl create` commands send. Pure.
+"""Decode the protobuf bodies that clients in Go send: kubectl now and then, Helm, controllers. Pure.
 
-The envelope is `k8s\\0` and a `runtime.Unknown`; field numbers come with the type descriptions (`schema.shape`), which
-have them for the kinds that these commands create. A field that is not described is refused rather than lost.
+The envelope is `k8s\\0` and a `runtime.Unknown`; field numbers come with the type descriptions (`schema.shape`). A
+field that is not described is refused rather than lost.
 https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding-idl
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
-from pybrix.base.clock import format_rfc3339
+import msgspec
+
+from pybrix.base.clock import format_rfc3339, format_rfc3339_micro
+from pybrix.base.protobufwire import Malformed, read_fields
 from pybrix.cluster.apiserver.failures import bad_request, failure
 from pybrix.cluster.apiserver.resources import TYPES
-from pybrix.cluster.apiserver.schema.shape import Form, Shape
+from pybrix.cluster.apiserver.schema.shape import Field, Form, Shape
 from pybrix.kube.errors import StatusError
 
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 _MAGIC = b"k8s\x00"
 _MAX_DEPTH = 40
 DECODED_KINDS = (
-    "Namespace", "ConfigMap", "Secret", "ServiceAccount", "Service", "Deployment", "Pod", "Binding", "Scale",
-)  # fmt: skip
-
-
-class _Malformed(ValueError):
-    pass
+    "DeleteOptions",
+    *(
+        name
+        for name, shape in TYPES.items()
+        if "kind" in shape.fields and "metadata" in shape.fields and shape.fields["metadata"].number
+    ),
+)
+_OTHER_NAMES = {
+    ("events.k8s.io/v1", "Event"): "EventsEvent",
+    # Its fields have other numbers than those of v2, which are described.
+    ("autoscaling/v1", "HorizontalPodAutoscaler"): "",
+}
+"""Kinds that are not described by their own name."""
+_Numbers = dict[int, "Field | _Numbers"]
+"""What each number of a message is: a field, or a message whose fields JSON has inline."""
 
 
 def decode_protobuf(body: bytes) -> dict[str, Any]:
@@ -39,7 +51,7 @@ def decode_protobuf(body: bytes) -> dict[str, Any]:
     """
     try:
         return _decode(body)
-    except _Malformed as err:
+    except Malformed as err:
         raise bad_request(f"the body is not valid protobuf: {err}") from err
 
 
@@ -53,78 +65,65 @@ def _unsupported(what: str) -> StatusError:
 
 def _decode(body: bytes) -> dict[str, Any]:
     if not body.startswith(_MAGIC):
-        raise _Malformed("it does not start with the magic number k8s")
+        raise Malformed("it does not start with the magic number k8s")
     api_version = kind = ""
     raw = b""
-    for number, value in _fields(body[len(_MAGIC) :]):
+    for number, value in read_fields(body[len(_MAGIC) :]):
         if number == 1 and isinstance(value, bytes):
-            for inner, text in _fields(value):
+            for inner, text in read_fields(value):
                 if inner == 1:
                     api_version = _text(text)
                 elif inner == 2:
                     kind = _text(text)
         elif number == 2 and isinstance(value, bytes):
             raw = value
-    if kind not in DECODED_KINDS:
+    described = _OTHER_NAMES.get((api_version, kind), kind)
+    if described not in DECODED_KINDS:
         raise _unsupported(f"{api_version} {kind}".strip() or "an object without a kind")
-    return {"apiVersion": api_version, "kind": kind, **_message(raw, TYPES[kind], kind, 0)}
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield (field number, varint or bytes)."""
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        number, wire = tag >> 3, tag & 7
-        if wire == 0:
-            value, at = _varint(data, at)
-            yield number, value
-        elif wire in (1, 2, 5):
-            if wire == 2:
-                size, at = _varint(data, at)
-            else:
-                size = 8 if wire == 1 else 4
-            if at + size > len(data):
-                raise _Malformed("a field is cut short")
-            yield number, data[at : at + size]
-            at += size
-        else:
-            raise _Malformed(f"unknown wire type {wire}")
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if at >= len(data) or shift > 63:
-            raise _Malformed("a number is cut short")
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            return value, at
-        shift += 7
+    return {"apiVersion": api_version, "kind": kind, **_message(raw, TYPES[described], kind, 0)}
 
 
 def _text(value: int | bytes) -> str:
     if not isinstance(value, bytes):
-        raise _Malformed("a text field holds a number")
+        raise Malformed("a text field holds a number")
     try:
         return value.decode()
     except UnicodeDecodeError as err:
-        raise _Malformed(str(err)) from err
+        raise Malformed(str(err)) from err
+
+
+@cache
+def _numbers(shape: Shape) -> _Numbers:
+    built: _Numbers = {}
+    for field in shape.fields.values():
+        if field.number:
+            at = built
+            for number in field.number[:-1]:
+                inner = at.setdefault(number, {})
+                assert isinstance(inner, dict)
+                at = inner
+            at[field.number[-1]] = field
+    return built
 
 
 def _message(data: bytes, shape: Shape, path: str, depth: int) -> dict[str, Any]:
     if depth > _MAX_DEPTH:
-        raise _Malformed("nested too deeply")
-    by_number = {f.number: f for f in shape.fields.values() if f.number}
+        raise Malformed("nested too deeply")
     built: dict[str, Any] = {}
-    for number, value in _fields(data):
-        described = by_number.get(number)
+    _fill(built, data, _numbers(shape), path, depth)
+    return built
+
+
+def _fill(built: dict[str, Any], data: bytes, numbers: _Numbers, path: str, depth: int) -> None:
+    for number, value in read_fields(data):
+        described = numbers.get(number)
         if described is None:
             if value in (b"", 0):
                 continue  # An empty field means nothing, whatever it is.
             raise _unsupported(f"field {number} of {path}")
+        if isinstance(described, dict):
+            _fill(built, _bytes(value, path), described, path, depth)
+            continue
         name, at = described.name, f"{path}.{described.name}"
         part = described.shape
         if part.form is Form.LIST:
@@ -134,10 +133,8 @@ def _message(data: bytes, shape: Shape, path: str, depth: int) -> dict[str, Any]
             built.setdefault(name, []).append(_value(value, part.item, at, depth))
         elif part.form is Form.MAP:
             assert part.item is not None
-            if not isinstance(value, bytes):
-                raise _Malformed(f"{at} is no map")
             key, item = "", _zero(part.item)
-            for inner, content in _fields(value):
+            for inner, content in read_fields(_bytes(value, at)):
                 if inner == 1:
                     key = _text(content)
                 elif inner == 2:
@@ -146,13 +143,9 @@ def _message(data: bytes, shape: Shape, path: str, depth: int) -> dict[str, Any]
         else:
             decoded = _value(value, part, at, depth)
             # Go writes every field of a struct that is no pointer: zero values mean "not set".
-            if (
-                decoded is not False
-                and decoded not in ("", None)
-                and not (decoded == 0 and part.name in ("int", "int64") and name != "replicas")
-            ):
+            is_zero = decoded in ("", 0, False, {})
+            if decoded is not None and not (is_zero and not described.has_presence and not described.is_required):
                 built[name] = decoded
-    return {k: v for k, v in built.items() if v != {} or k in ("emptyDir", "selector")}
 
 
 def _zero(shape: Shape) -> Any:
@@ -162,8 +155,10 @@ def _zero(shape: Shape) -> Any:
 def _value(value: int | bytes, shape: Shape, path: str, depth: int) -> Any:
     if shape.form is Form.STRUCT:
         if not isinstance(value, bytes):
-            raise _Malformed(f"{path} is no message")
+            raise Malformed(f"{path} is no message")
         return _message(value, shape, path, depth + 1)
+    if shape.form is Form.ANY:
+        return _json(_bytes(value, path), path)
     if shape.form is not Form.SCALAR:
         raise _unsupported(path)
     match shape.name:
@@ -171,7 +166,7 @@ def _value(value: int | bytes, shape: Shape, path: str, depth: int) -> Any:
             return _text(value)
         case "bytes":
             if not isinstance(value, bytes):
-                raise _Malformed(f"{path} holds a number")
+                raise Malformed(f"{path} holds a number")
             return base64.b64encode(value).decode()
         case "bool":
             return bool(value) if isinstance(value, int) else _fail(path)
@@ -180,29 +175,45 @@ def _value(value: int | bytes, shape: Shape, path: str, depth: int) -> Any:
                 return _fail(path)
             return value - (1 << 64) if value >= 1 << 63 else value
         case "quantity":
-            texts = {n: _text(v) for n, v in _fields(_bytes(value, path))}
+            texts = {n: _text(v) for n, v in read_fields(_bytes(value, path))}
             return texts.get(1, "")
         case "intstr":
-            parts = dict(_fields(_bytes(value, path)))
+            parts = dict(read_fields(_bytes(value, path)))
             if parts.get(1, 0) == 1:
                 return _text(parts.get(3, b""))
             number = parts.get(2, 0)
             return number if isinstance(number, int) else _fail(path)
         case "time" | "microtime":
-            parts = dict(_fields(_bytes(value, path)))
-            seconds = parts.get(1, 0)
+            parts = dict(read_fields(_bytes(value, path)))
+            seconds, nanoseconds = parts.get(1, 0), parts.get(2, 0)
             # An unset time is an empty message.
             if not isinstance(seconds, int) or not 0 < seconds < 253_402_300_800:
                 return None
-            return format_rfc3339(datetime.fromtimestamp(seconds, UTC))
+            moment = datetime.fromtimestamp(seconds, UTC)
+            if shape.name == "time":
+                return format_rfc3339(moment)
+            if not isinstance(nanoseconds, int) or nanoseconds >= 10**9:
+                return _fail(path)
+            return format_rfc3339_micro(moment.replace(microsecond=nanoseconds // 1000))
     raise _unsupported(path)
+
+
+def _json(message: bytes, path: str) -> Any:
+    """Return what is JSON in the protobuf form, too: `FieldsV1`, `RawExtension`."""
+    for number, value in read_fields(message):
+        if number == 1:
+            try:
+                return msgspec.json.decode(_bytes(value, path))
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as err:
+                raise Malformed(f"{path} is no JSON: {err}") from err
+    return None
 
 
 def _bytes(value: int | bytes, path: str) -> bytes:
     if not isinstance(value, bytes):
-        raise _Malformed(f"{path} holds a number")
+        raise Malformed(f"{path} holds a number")
     return value
 
 
 def _fail(path: str) -> Any:
-    raise _Malformed(f"{path} has another type")
+    raise Malformed(f"{path} has another type")

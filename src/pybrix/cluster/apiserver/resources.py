@@ -1,4 +1,4 @@
-"""Which resources are served: the built-in ones, as one table, and what custom resource definitions add. Pure."""
+"""What a served resource is, and how a custom resource definition becomes one. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pybrix.cluster.apiserver.conversions import Conversion
+from pybrix.cluster.apiserver.schema.access_types import ACCESS_TYPES
+from pybrix.cluster.apiserver.schema.admission_types import MUTATION_TYPES
 from pybrix.cluster.apiserver.schema.core_types import CORE_TYPES, META_TYPES, OTHER_TYPES
+from pybrix.cluster.apiserver.schema.network_types import NETWORK_TYPES
 from pybrix.cluster.apiserver.schema.pod_types import APPS_TYPES, POD_TYPES
+from pybrix.cluster.apiserver.schema.scaling_types import SCALING_TYPES
 from pybrix.cluster.apiserver.schema.shape import ANY, Field, Form, ListType, Shape, parse_types, shape_of_openapi
+from pybrix.cluster.apiserver.schema.workload_types import WORKLOAD_TYPES
 from pybrix.cluster.apiserver.structural.custom import CustomSchema
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
-TYPES: dict[str, Shape] = parse_types((META_TYPES, CORE_TYPES, OTHER_TYPES, POD_TYPES, APPS_TYPES))
+TYPES: dict[str, Shape] = parse_types(
+    (
+        META_TYPES,
+        CORE_TYPES,
+        OTHER_TYPES,
+        MUTATION_TYPES,
+        POD_TYPES,
+        APPS_TYPES,
+        WORKLOAD_TYPES,
+        ACCESS_TYPES,
+        NETWORK_TYPES,
+        SCALING_TYPES,
+    )
+)
 NEVER_SETTLED = 2**63
 CRD_RESOURCE = "customresourcedefinitions.apiextensions.k8s.io"
 
@@ -47,7 +66,7 @@ class ResourceType:
     list_kind: str = ""
     verbs: tuple[str, ...] = VERBS
     subresources: tuple[str, ...] = ()
-    """Further ones: log, binding, eviction, finalize."""
+    """Further ones: log, binding, eviction, finalize, token."""
     selectable: tuple[str, ...] = ()
     """Paths that field selectors may name, besides metadata.name and metadata.namespace."""
     may_update_blindly: bool = True
@@ -59,12 +78,16 @@ class ResourceType:
     """What the schema of a custom resource does to its objects."""
     settled_revision: int = 0
     """Of a custom resource: objects that are not newer were written under another schema, perhaps."""
+    conversion: Conversion | None = None
+    """Of a form that is not the stored one."""
     deprecation: str = ""
     """A warning that every request for this version gets."""
 
     @property
     def storage(self) -> str:
         """The resource's name in the store, the same for all its versions."""
+        if self.conversion is not None:
+            return self.conversion.stored_as
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
@@ -74,196 +97,6 @@ class ResourceType:
     @property
     def kind_of_list(self) -> str:
         return self.list_kind or f"{self.kind}List"
-
-
-def _builtin(group: str, version: str, plural: str, kind: str, **options: Any) -> ResourceType:
-    return ResourceType(group, version, plural, kind, TYPES[kind], singular=kind.lower(), **options)
-
-
-_EVENT_FIELDS = (
-    *(f"involvedObject.{name}" for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion")),
-    "involvedObject.fieldPath",
-    "reason",
-    "reportingComponent",
-    "source",
-    "type",
-)
-_POD_FIELDS = (
-    *(f"spec.{name}" for name in ("nodeName", "restartPolicy", "schedulerName", "serviceAccountName", "hostNetwork")),
-    *(f"status.{name}" for name in ("phase", "podIP", "nominatedNodeName")),
-)
-BUILTINS: tuple[ResourceType, ...] = (
-    _builtin("", "v1", "bindings", "Binding", verbs=("create",)),
-    _builtin("", "v1", "configmaps", "ConfigMap", short_names=("cm",)),
-    _builtin("", "v1", "events", "Event", short_names=("ev",), selectable=_EVENT_FIELDS),
-    _builtin(
-        "",
-        "v1",
-        "namespaces",
-        "Namespace",
-        short_names=("ns",),
-        is_namespaced=False,
-        has_status=True,
-        subresources=("finalize",),
-        selectable=("status.phase",),
-        verbs=tuple(v for v in VERBS if v != "deletecollection"),
-    ),
-    _builtin(
-        "",
-        "v1",
-        "nodes",
-        "Node",
-        short_names=("no",),
-        is_namespaced=False,
-        has_status=True,
-        selectable=("spec.unschedulable",),
-    ),
-    _builtin(
-        "",
-        "v1",
-        "pods",
-        "Pod",
-        short_names=("po",),
-        categories=("all",),
-        has_status=True,
-        has_generation=True,
-        subresources=("log", "binding", "eviction"),
-        selectable=_POD_FIELDS,
-    ),
-    _builtin("", "v1", "secrets", "Secret", selectable=("type",)),
-    _builtin("", "v1", "serviceaccounts", "ServiceAccount", short_names=("sa",)),
-    _builtin(
-        "",
-        "v1",
-        "services",
-        "Service",
-        short_names=("svc",),
-        categories=("all",),
-        has_status=True,
-        selectable=("spec.clusterIP", "spec.type"),
-    ),
-    _builtin(
-        "apps",
-        "v1",
-        "deployments",
-        "Deployment",
-        short_names=("deploy",),
-        categories=("all",),
-        has_status=True,
-        has_generation=True,
-        scale=ScalePaths(),
-    ),
-    _builtin(
-        "apps",
-        "v1",
-        "replicasets",
-        "ReplicaSet",
-        short_names=("rs",),
-        categories=("all",),
-        selectable=("status.replicas",),
-        has_status=True,
-        has_generation=True,
-        scale=ScalePaths(),
-    ),
-    _builtin("coordination.k8s.io", "v1", "leases", "Lease", may_update_blindly=False),
-    _builtin("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", has_generation=True),
-    _builtin(
-        "admissionregistration.k8s.io",
-        "v1",
-        "validatingadmissionpolicies",
-        "ValidatingAdmissionPolicy",
-        categories=("api-extensions",),
-        is_namespaced=False,
-        has_status=True,
-        has_generation=True,
-    ),
-    _builtin(
-        "admissionregistration.k8s.io",
-        "v1",
-        "validatingadmissionpolicybindings",
-        "ValidatingAdmissionPolicyBinding",
-        categories=("api-extensions",),
-        is_namespaced=False,
-        has_generation=True,
-    ),
-    _builtin(
-        "apiextensions.k8s.io",
-        "v1",
-        "customresourcedefinitions",
-        "CustomResourceDefinition",
-        short_names=("crd", "crds"),
-        categories=("api-extensions",),
-        is_namespaced=False,
-        has_status=True,
-        has_generation=True,
-        may_update_blindly=False,
-    ),
-)
-
-
-class Catalog:
-    """What is served now. Replaced entries take effect for the next request."""
-
-    def __init__(self) -> None:
-        self._types: dict[tuple[str, str, str], ResourceType] = {(t.group, t.version, t.plural): t for t in BUILTINS}
-        self._storage: dict[str, ResourceType] = {t.storage: t for t in BUILTINS}
-        self._custom: dict[str, list[ResourceType]] = {}
-
-    def find(self, group: str, version: str, plural: str) -> ResourceType | None:
-        return self._types.get((group, version, plural))
-
-    def by_storage(self, resource: str) -> ResourceType | None:
-        """Return the storage version of `plural.group`."""
-        return self._storage.get(resource)
-
-    def types(self) -> list[ResourceType]:
-        return list(self._types.values())
-
-    def group_versions(self) -> dict[str, list[str]]:
-        """Return group -> versions, best first: v1 before v1beta1 before v1alpha1, higher numbers first."""
-        found: dict[str, set[str]] = {}
-        for known in self._types.values():
-            found.setdefault(known.group, set()).add(known.version)
-        return {group: sorted(versions, key=version_priority) for group, versions in sorted(found.items())}
-
-    def serve_definition(self, crd: Mapping[str, Any]) -> None:
-        """Serve what an established CustomResourceDefinition describes, in place of what it described before."""
-        name = crd["metadata"]["name"]
-        self.withdraw_definition(name)
-        for served in custom_types(crd):
-            self._custom.setdefault(name, []).append(served)
-            self._types[(served.group, served.version, served.plural)] = served
-        stored = storage_type(crd)
-        if stored is not None:
-            self._storage[stored.storage] = stored
-
-    def withdraw_definition(self, name: str) -> None:
-        for served in self._custom.pop(name, []):
-            self._types.pop((served.group, served.version, served.plural), None)
-        if all(t.storage != name for t in BUILTINS):
-            self._storage.pop(name, None)
-
-    def names_taken(self, group: str, *, besides: str) -> dict[str, str]:
-        """Return name -> CRD or built-in that has it, for a group: plurals, singulars, short names and kinds."""
-        taken: dict[str, str] = {}
-        for known in self._types.values():
-            if known.group == group and known.storage != besides:
-                for name in (known.plural, known.singular, *known.short_names):
-                    taken[name] = known.storage
-                taken[f"kind:{known.kind}"] = known.storage
-        return taken
-
-
-def version_priority(version: str) -> tuple[int, int, int, str]:
-    """Order versions as https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/#version-priority."""
-    number = version[1:] if version.startswith("v") else ""
-    for rank, word in ((1, "beta"), (2, "alpha")):
-        major, found, minor = number.partition(word)
-        if found and major.isdigit() and (minor.isdigit() or not minor):
-            return (rank, -int(major), -int(minor or 0), version)
-    if number.isdigit():
-        return (0, -int(number), 0, version)
-    return (3, 0, 0, version)
 
 
 def custom_types(crd: Mapping[str, Any]) -> list[ResourceType]:

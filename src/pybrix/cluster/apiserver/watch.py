@@ -92,7 +92,9 @@ class Watch:
                 if left_s <= 0:
                     return
                 try:
-                    await asyncio.wait_for(self.subscription.wait(), min(left_s, self._bookmark_interval_s))
+                    # Not `wait_for`: in Python 3.11 it loses a cancellation that comes together with the event.
+                    async with asyncio.timeout(min(left_s, self._bookmark_interval_s)):
+                        await self.subscription.wait()
                 except TimeoutError:
                     if self._options.allows_bookmarks:
                         yield self._bookmark({})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
@@ -23,12 +24,13 @@ class AddressPool:
     """Give each pod UID an address of a CIDR.
 
     The search goes on after the address given last, so a freed one comes round again only after all others. Every
-    change is written to `path` before it is used.
+    change is written to `path` before it is used. Networks in `reserved` are others': none of theirs is given out.
     """
 
-    def __init__(self, path: Path, cidr: str) -> None:
+    def __init__(self, path: Path, cidr: str, *, reserved: Iterable[str] = ()) -> None:
         self._path = path
         self._network = ipaddress.ip_network(cidr)
+        self._reserved = tuple(ipaddress.ip_network(other) for other in reserved)
         # Neither the first nor the last address: on loopback they work, but people read them as network and broadcast.
         self._size = max(1, self._network.num_addresses - 2)
         self._by_uid: dict[Uid, str] = {}
@@ -58,8 +60,9 @@ class AddressPool:
         taken = set(self._by_uid.values())
         for step in range(self._size):
             index = (self._next + step) % self._size
-            candidate = str(self._network[index + 1 if self._size > 1 else 0])
-            if candidate not in taken:
+            address = self._network[index + 1 if self._size > 1 else 0]
+            candidate = str(address)
+            if candidate not in taken and not any(address in other for other in self._reserved):
                 self._by_uid[uid] = candidate
                 self._next = (index + 1) % self._size
                 self._save()

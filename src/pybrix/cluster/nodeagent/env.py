@@ -26,15 +26,16 @@ class ConfigError(ValueError):
     """A container's configuration refers to something that is not there (CreateContainerConfigError)."""
 
 
-def inherited_environment(environ: Mapping[str, str], path_first: str) -> dict[str, str]:
+def inherited_environment(environ: Mapping[str, str], path_first: str, path_last: Iterable[str] = ()) -> dict[str, str]:
     """Return what containers get of the agent's environment: where programs and homes are, never its secrets.
 
     Args:
         environ: the agent's environment.
         path_first: directory put in front of PATH, so that `pybrix` is found.
+        path_last: directories put behind it.
     """
     kept = {name: value for name, value in environ.items() if _INHERITED.fullmatch(name)}
-    kept["PATH"] = f"{path_first}:{kept.get('PATH', '/usr/local/bin:/usr/bin:/bin')}"
+    kept["PATH"] = ":".join((path_first, kept.get("PATH", "/usr/local/bin:/usr/bin:/bin"), *path_last))
     return kept
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import structlog
 
 from pybrix.api.core import Pod
 from pybrix.api.identity import ObjectKey
+from pybrix.base.clock import Clock, parse_rfc3339
+from pybrix.cluster.nodeagent.logtimes import LogTimes, Mark, Stamper, offset_since
+from pybrix.cluster.nodeagent.runfiles import find_files
 from pybrix.cluster.nodeagent.runner import Runner
 from pybrix.kube.errors import BadRequest, NotFound
 
@@ -51,7 +55,7 @@ async def rotate_all(directory: Path) -> None:
     """Rotate the logs under the directory of pods, now and then, until cancelled."""
     while True:
         await asyncio.sleep(ROTATION_INTERVAL_S)
-        for path in directory.glob("*/*/*.log"):
+        for path in await asyncio.to_thread(find_files, directory, ".log"):
             try:
                 if await asyncio.to_thread(rotate, path):
                     _log.info("log rotated", path=str(path))
@@ -95,9 +99,10 @@ def waiting_text(pod: Pod, container: str) -> str:
 class NodeLogs:
     """Serve the logs of this node's pods to the API server (its `LogProvider`)."""
 
-    def __init__(self, find_pod: Callable[[ObjectKey], Pod | None], runner: Runner) -> None:
+    def __init__(self, find_pod: Callable[[ObjectKey], Pod | None], runner: Runner, clock: Clock) -> None:
         self._find_pod = find_pod
         self._runner = runner
+        self._clock = clock
 
     async def read(
         self,
@@ -117,11 +122,8 @@ class NodeLogs:
 
         Raises:
             NotFound: this node has no such pod.
-            BadRequest: the container has not run (again) yet, or times of lines are asked for, which programs that
-                write their own files do not leave.
+            BadRequest: the container has not run (again) yet, or a time cannot be read.
         """
-        if timestamps or since_seconds is not None or since_time is not None:
-            raise BadRequest(400, "BadRequest", "this node does not record when a line was logged")
         pod = self._find_pod(ObjectKey(namespace, name))
         if pod is None:
             raise NotFound(404, "NotFound", f'pods "{name}" not found on this node')
@@ -137,51 +139,97 @@ class NodeLogs:
             why = waiting_text(pod, container)
             raise BadRequest(400, "BadRequest", f'container "{container}" in pod "{name}" is waiting to start{why}')
         base = directory / str(runs[-1])
-        async for chunk in _read(base, follow=follow, tail_lines=tail_lines, limit_bytes=limit_bytes):
-            yield chunk
+        since = _since(since_seconds, since_time, self._clock.now())
+        left = limit_bytes
+        async for chunk in _read(base, follow=follow, tail_lines=tail_lines, since=since, is_stamped=timestamps):
+            yield chunk if left is None else chunk[:left]
+            left = None if left is None else left - len(chunk)
+            if left is not None and left <= 0:
+                return
 
 
-async def _read(base: Path, *, follow: bool, tail_lines: int | None, limit_bytes: int | None) -> AsyncIterator[bytes]:
+def _since(seconds: int | None, moment: str | None, now: datetime) -> float | None:
+    """Return the moment from which lines are wanted; None: from the beginning. Raises BadRequest."""
+    if moment is not None:
+        try:
+            return parse_rfc3339(moment).timestamp()
+        except ValueError as error:
+            raise BadRequest(400, "BadRequest", f"sinceTime: {error}") from error
+    return now.timestamp() - seconds if seconds is not None else None
+
+
+async def _read(
+    base: Path, *, follow: bool, tail_lines: int | None, since: float | None, is_stamped: bool
+) -> AsyncIterator[bytes]:
     path, exit_path = base.with_suffix(".log"), base.with_suffix(".exit")
     while not path.exists():
         # Between the decision to start and the shell's first line.
         if not base.parent.exists() or exit_path.exists():
             return
         await asyncio.sleep(0.01)
-    left = limit_bytes
+    times = LogTimes.load(path)
+    for chunk in _older_part(path, tail_lines, since, times.older if is_stamped else None):
+        yield chunk
+    start = _start(path, tail_lines, since, times.current)
+    stamper = Stamper(times.current, start, path.stat().st_mtime) if is_stamped else None
     with path.open("rb") as file:
-        for chunk in _older_part(path, tail_lines):
-            piece = chunk if left is None else chunk[:left]
-            left = None if left is None else left - len(piece)
-            yield piece
-        file.seek(tail_offset(path, tail_lines) if tail_lines is not None else 0)
+        file.seek(start)
         while True:
             # Asked before reading, so that what was written until the end is still read.
             is_ended = exit_path.exists() or not path.exists()
-            while chunk := file.read(_CHUNK_BYTES if left is None else min(_CHUNK_BYTES, left)):
-                yield chunk
-                if left is not None:
-                    left -= len(chunk)
-            if not follow or is_ended or left == 0:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield stamper.stamp(chunk) if stamper is not None else chunk
+            if not follow or is_ended:
                 return
             await asyncio.sleep(_FOLLOW_INTERVAL_S)
-            if os.fstat(file.fileno()).st_size < file.tell():
+            found = os.fstat(file.fileno())
+            if found.st_size < file.tell():
                 file.seek(0)  # rotated
+                stamper = Stamper((), 0, found.st_mtime) if is_stamped else None
+            elif stamper is not None and found.st_size > file.tell():
+                # What is new was written since the last look.
+                stamper.follow(found.st_mtime)
 
 
-def _older_part(path: Path, tail_lines: int | None) -> Iterator[bytes]:
-    """Yield what of the rotated file is to be shown before the log itself."""
+def _start(path: Path, tail_lines: int | None, since: float | None, marks: Sequence[Mark]) -> int:
+    """Return where what is wanted of a file begins."""
+    start = tail_offset(path, tail_lines) if tail_lines is not None else 0
+    if since is None:
+        return start
+    if path.stat().st_mtime < since:
+        return path.stat().st_size
+    return max(start, line_begin(path, offset_since(marks, since)))
+
+
+def line_begin(path: Path, offset: int) -> int:
+    """Return where the line begins in which an offset is."""
+    with path.open("rb") as file:
+        while offset > 0:
+            begin = max(0, offset - _CHUNK_BYTES)
+            file.seek(begin)
+            found = file.read(offset - begin).rfind(b"\n")
+            if found >= 0:
+                return begin + found + 1
+            offset = begin
+    return 0
+
+
+def _older_part(
+    path: Path, tail_lines: int | None, since: float | None, stamps: Sequence[Mark] | None
+) -> Iterator[bytes]:
+    """Yield what of the rotated file is to be shown before the log itself; with times if `stamps` are given."""
     older = rotated_path(path)
     if not older.exists():
         return
-    start = 0
+    missing = tail_lines
     if tail_lines is not None:
         with path.open("rb") as file:
             missing = tail_lines - sum(1 for _ in file)
         if missing <= 0:
             return
-        start = tail_offset(older, missing)
+    start = _start(older, missing, since, LogTimes.load(path).older)
+    stamper = Stamper(stamps, start, older.stat().st_mtime) if stamps is not None else None
     with older.open("rb") as file:
         file.seek(start)
         while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
+            yield stamper.stamp(chunk) if stamper is not None else chunk

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 import psutil
 import structlog
 
-from pybrix.api.core import Lease, LeaseSpec, Namespace, Node, NodeAddress, NodeSpec, NodeStatus
+from pybrix.api.core import Lease, LeaseSpec, Namespace, Node, NodeAddress, NodeSpec, NodeStatus, Taint
 from pybrix.api.identity import ObjectKey
 from pybrix.api.meta import Condition, ObjectMeta, set_condition
 from pybrix.base.clock import Clock, format_rfc3339, format_rfc3339_micro
@@ -67,6 +67,7 @@ def render_node(
     host_ip: str,
     pod_cidr: str,
     labels: Mapping[str, str],
+    taints: Sequence[Taint] = (),
 ) -> Node:
     """Return the Node as it is registered; its status goes through the subresource."""
     known = {
@@ -76,7 +77,7 @@ def render_node(
     }
     return Node(
         metadata=ObjectMeta(name=name, labels=known | dict(labels)),
-        spec=NodeSpec(pod_cidr=pod_cidr),
+        spec=NodeSpec(pod_cidr=pod_cidr, taints=list(taints)),
         status=NodeStatus(
             capacity=dict(capacity),
             allocatable=dict(capacity),

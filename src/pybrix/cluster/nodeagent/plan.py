@@ -13,6 +13,9 @@ from pybrix.cluster.nodeagent.standing import CRASH_LOOP, Step, is_pod_over, sta
 MINIMUM_GRACE_S = 2.0
 """Time after SIGTERM even when preStop used up the grace; `pkg/kubelet/kuberuntime`: minimumGracePeriodInSeconds."""
 
+BLOCKED_RETRY_S = 10.0
+"""How often it is tried again what no watch tells of: a program that somebody installs, a disk with room again."""
+
 
 class Ending(StrEnum):
     """The two signals that end a run."""
@@ -120,6 +123,7 @@ def plan(seen: Observed, now: datetime) -> PodPlan:
         elif standing.until is not None:
             looks.append(standing.until)
         if standing.step == Step.WAIT and it.blocked is not None:
+            looks.append(now + timedelta(seconds=BLOCKED_RETRY_S))
             notes.append(Note("Failed", f"Error: {standing.reason}: {standing.message}"))
         elif standing.reason == CRASH_LOOP:
             notes.append(Note("BackOff", standing.message))

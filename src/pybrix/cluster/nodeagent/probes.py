@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from pybrix.api.core import Container, HttpGetAction, IntOrString, Probe
+from pybrix.cluster.nodeagent.grpchealth import ask_health
 
 USER_AGENT = "kube-probe/1.33"
 EARLY_LOOK_S = 0.1
@@ -71,7 +72,7 @@ def resolve_port(port: IntOrString, container: Container) -> int | None:
 
 
 class Prober:
-    """Looks at containers by HTTP, TCP or a command. One for the whole agent."""
+    """Looks at containers by HTTP, TCP, gRPC or a command. One for the whole agent."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
@@ -84,12 +85,16 @@ class Prober:
             if probe.tcp_socket is not None:
                 host, port = probe.tcp_socket.host or pod_ip, resolve_port(probe.tcp_socket.port, container)
                 return await _look_tcp(host, port, float(probe.timeout_seconds))
+            if probe.grpc is not None:
+                timeout_s = float(probe.timeout_seconds)
+                wrong = await ask_health(pod_ip, probe.grpc.port, probe.grpc.service, timeout_s, USER_AGENT)
+                return Outcome(not wrong, wrong)
             if probe.exec is not None:
                 code, output = await execute(tuple(probe.exec.command), float(probe.timeout_seconds))
                 return Outcome(code == 0, "" if code == 0 else output.strip()[-1000:] or f"exit code {code}")
         except TimeoutError:
             return Outcome(False, f"no answer within {probe.timeout_seconds}s")
-        return Outcome(False, "the probe has no action that this node knows")
+        return Outcome(False, "the probe has no action")
 
     async def http(self, action: HttpGetAction, container: Container, pod_ip: str, timeout_s: float) -> Outcome:
         """Return whether a GET is answered with 200 to 399. Raises TimeoutError."""

@@ -51,9 +51,18 @@ def read_stat(pid: int) -> Stat | None:
         return None
 
 
-def marked_processes(container_id: str) -> list[int]:
+def visitor_mark(container_id: str) -> str:
+    """Return what marks a command that runs beside a container's program: a probe, a hook, somebody's shell.
+
+    The container's end does not wait for it, but ends it.
+    """
+    return f"{container_id}+visitor"
+
+
+def marked_processes(container_id: str, *, with_visitors: bool = False) -> list[int]:
     """Return the numbers of the live processes that carry a container's marker, the waiting shell left out."""
-    mark = f"\0{MARKER}={container_id}\0".encode()
+    ids = (container_id, visitor_mark(container_id)) if with_visitors else (container_id,)
+    marks = [f"\0{MARKER}={each}\0".encode() for each in ids]
     supervisor = f"\0{SUPERVISOR}\0".encode()
     found = []
     for name in os.listdir("/proc"):
@@ -61,7 +70,7 @@ def marked_processes(container_id: str) -> list[int]:
             continue
         try:
             environment = Path(f"/proc/{name}/environ").read_bytes()
-            if mark not in b"\0" + environment:
+            if not any(mark in b"\0" + environment for mark in marks):
                 continue
             command = Path(f"/proc/{name}/cmdline").read_bytes()
         except OSError:
@@ -73,7 +82,7 @@ def marked_processes(container_id: str) -> list[int]:
 
 def sweep(container_id: str) -> None:
     """Kill what a container left behind: a container ends with its first process."""
-    signal_all(marked_processes(container_id), signal.SIGKILL)
+    signal_all(marked_processes(container_id, with_visitors=True), signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """The files of a run: what the agent notes before it starts one, and what the shells write about it.
 
 `<restart>.json` by the agent; `.pid` by the shell that becomes the program; `.exit` by the shell that waits for it;
-`.interrupted` by an agent that stops.
+`.message` by the program, which sees it at its `terminationMessagePath`; `.interrupted` by an agent that stops.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pybrix.cluster.nodeagent.seen import Exit, Run
 LOST_CODE = 137
 NOT_STARTED_CODE = 128
 _GIVEN_UP = "given-up\n"
+_MESSAGE_BYTES = 4096
 _LAST_WORDS_BYTES = 2048
 _LAST_WORDS_LINES = 80
 
@@ -74,9 +76,22 @@ def read_pid_file(base: Path) -> tuple[int, Identity] | None:
     return int(shell), Identity(int(pid), parse_stat(text).start_ticks)
 
 
+def find_files(pods: Path, suffix: str) -> list[Path]:
+    """Return the files `POD/CONTAINER/*suffix` below `pods`. Unlike to `glob`, what vanishes meanwhile is no error."""
+    containers = (container for pod in _entries(pods) for container in _entries(pod))
+    return [file for container in containers for file in _entries(container) if file.name.endswith(suffix)]
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def has_live_programs(pods: Path) -> bool:
     """Say whether a program that some agent started below `pods` still runs."""
-    bases = (file.with_suffix("") for file in pods.glob("*/*/*.pid"))
+    bases = (file.with_suffix("") for file in find_files(pods, ".pid"))
     return any(found[1].is_alive for base in bases if (found := read_pid_file(base)) is not None)
 
 
@@ -118,15 +133,28 @@ def read_exit(base: Path, now: datetime) -> Exit:
     return recorded_exit(base) or Exit(LOST_CODE, now, "ContainerStatusUnknown", message, _is_interrupted(base))
 
 
-def last_words(log: Path) -> str:
-    """Return the end of a log as the kubelet cuts it for a termination message: 2 KiB, 80 lines."""
+def with_message(ended: Exit, base: Path, *, is_told_by_log: bool) -> Exit:
+    """Return the end of a run with what the program says of it, as the kubelet cuts it.
+
+    That is what it wrote to its file (the last 4 KiB), and if nothing and it failed, the end of its log (2 KiB, 80
+    lines) where `is_told_by_log`.
+    """
+    if ended.message:
+        return ended
+    message = _tail(base.with_suffix(".message"), _MESSAGE_BYTES)
+    if not message and is_told_by_log and ended.code:
+        lines = _tail(base.with_suffix(".log"), _LAST_WORDS_BYTES).splitlines()
+        message = "\n".join(lines[-_LAST_WORDS_LINES:])
+    return replace(ended, message=message)
+
+
+def _tail(path: Path, limit_bytes: int) -> str:
     try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
-            text = file.read().decode(errors="replace")
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - limit_bytes))
+            return file.read().decode(errors="replace")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-_LAST_WORDS_LINES:])
 
 
 def read_boot_id() -> str:

@@ -42,7 +42,6 @@ from pybrix.cluster.nodeagent.runfiles import (
     LOST_CODE,
     RunRecord,
     give_up,
-    last_words,
     read_boot_id,
     read_exit,
     read_pid_file,
@@ -50,6 +49,7 @@ from pybrix.cluster.nodeagent.runfiles import (
     run_of,
     settle_pid_file,
     start_error_exit,
+    with_message,
     write_record,
 )
 from pybrix.cluster.nodeagent.seen import Exit, Run
@@ -209,8 +209,7 @@ class ContainerProcess:
 
     def _finish(self) -> None:
         ended = read_exit(self.base, self._clock.now())
-        if self.run.is_told_by_log and ended.code and not ended.message:
-            ended = replace(ended, message=last_words(self.log_path))
+        ended = with_message(ended, self.base, is_told_by_log=self.run.is_told_by_log)
         self.run = replace(self.run, exit=ended)
         sweep(self.run.container_id)
 
@@ -240,8 +239,10 @@ class Runner:
         """Start a run. A program that cannot be executed gives a run that has already ended."""
         base = self.pod_dir(uid) / container / str(restart)
         base.parent.mkdir(parents=True, exist_ok=True)
-        for stale in (".pid", ".exit", ".interrupted"):
+        for stale in (".pid", ".exit", ".interrupted", ".message"):
             base.with_suffix(stale).unlink(missing_ok=True)
+        if launch.message_link is not None:
+            _offer_message(base.with_suffix(".message"), launch.message_link)
         now = self._clock.now()
         record = RunRecord(
             restart=restart,
@@ -269,11 +270,12 @@ class Runner:
 
     def _spawn(self, base: Path, record: RunRecord, launch: Launchable) -> subprocess.Popen[bytes]:
         env = dict(launch.env) | {MARKER: record.container_id}
-        argv = launch.wrap(launch.argv)
+        argv = launch.argv
         # A POSIX shell does not hand on variables that are no identifiers ("my-key"): env(1) sets them after it.
         odd = [name for name in env if not name.isidentifier() or not name.isascii()]
         if odd:
             argv = ("/usr/bin/env", *(f"{name}={env.pop(name)}" for name in odd), *argv)
+        argv = launch.wrap(argv)
         work_dir = launch.work_dir if launch.work_dir.is_dir() else Path("/")
         with starting_with_default_signals():
             return subprocess.Popen(
@@ -314,14 +316,16 @@ class Runner:
             # The numbers in the files are those of processes before the reboot.
             found = recorded_exit(base)
             lost = Exit(LOST_CODE, self._clock.now(), "ContainerStatusUnknown", "the machine was restarted", True)
-            process.run = replace(run, exit=found or lost)
+            ended = with_message(found or lost, base, is_told_by_log=run.is_told_by_log)
+            process.run = replace(run, exit=ended)
         elif run.exit is None:
             await settle_pid_file(base)
             process.resume()
         if len(runs) < 2:
             return process, None
         base, run, _ = runs[1]
-        return process, replace(run, exit=run.exit or read_exit(base, run.started_at))
+        ended = run.exit or read_exit(base, run.started_at)
+        return process, replace(run, exit=with_message(ended, base, is_told_by_log=run.is_told_by_log))
 
     async def end_all(self, grace_s: float) -> None:
         """End what runs of all pods without knowing them: SIGTERM, and SIGKILL after the grace. They resume later."""
@@ -340,6 +344,15 @@ class Runner:
         await _ended_within(live, _KILL_WAIT_S)
         for process in live:
             process.close()
+
+
+def _offer_message(file: Path, link: Path) -> None:
+    """Have a run write a file of its own: what the link leads to is mounted when it starts."""
+    file.touch(mode=0o600)
+    temporary = link.with_name(f"{link.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(file)
+    os.replace(temporary, link)
 
 
 async def _ended_within(processes: Sequence[ContainerProcess], wait_s: float) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import os
 import platform
+import secrets
 import shutil
 import struct
 import sys
@@ -58,7 +59,8 @@ async def build_shim(
         _log.warning("no C compiler: pods that bind the wildcard address collide on their ports")
         return None
     directory.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    # Agents of several nodes may compile it at the same time.
+    temporary = target.with_suffix(f".{os.getpid()}-{secrets.token_hex(4)}.tmp")
     command = (*compiler, "-shared", "-fPIC", "-O2", "-x", "c", "-", "-o", str(temporary), "-ldl")
     process = await asyncio.create_subprocess_exec(
         *command,

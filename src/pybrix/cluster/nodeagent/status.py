@@ -73,7 +73,10 @@ def _container_status(
         state = ContainerState(running=ContainerStateRunning(started_at=format_rfc3339(run.started_at)))
         is_started = it.health.is_started
         is_regular_init = is_init and not is_sidecar(container)
-        is_ready = is_started and it.health.is_ready and not seen.is_leaving and it.stop is None and not is_regular_init
+        # A pod that is deleted stays ready while its probe passes, until its containers end (KEP-1672): who reads its
+        # deletionTimestamp knows that it leaves, and may still send it what nobody else can take.
+        is_staying = seen.pod.metadata.is_terminating or (it.stop is None and not seen.is_leaving)
+        is_ready = is_started and it.health.is_ready and is_staying and not is_regular_init
     elif standing.step == Step.WAIT and not seen.is_leaving:
         state = ContainerState(waiting=ContainerStateWaiting(reason=standing.reason, message=standing.message))
         last = _last_state(run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -13,24 +13,27 @@ from typing import Any
 
 import structlog
 
-from pybrix.api.core import ConfigMap, Container, LifecycleHandler, Pod, Secret
+from pybrix.api.core import Container, LifecycleHandler, Pod
 from pybrix.api.identity import Uid
-from pybrix.base.clock import Clock
 from pybrix.base.errors import PybrixError
-from pybrix.cluster.nodeagent.addresses import AddressesExhausted, AddressPool
-from pybrix.cluster.nodeagent.events import EventQueue
+from pybrix.cluster.nodeagent.addresses import AddressesExhausted
+from pybrix.cluster.nodeagent.execs import RunningCommand, run_command
 from pybrix.cluster.nodeagent.health import HealthContext, RunHealth, run_handler
 from pybrix.cluster.nodeagent.plan import Action, BeginStop, DeletePod, Forget, Note, Signal, Start, plan
-from pybrix.cluster.nodeagent.preparation import Launchable, Machine, prepare
-from pybrix.cluster.nodeagent.probes import Prober, execute
-from pybrix.cluster.nodeagent.processes import MARKER
-from pybrix.cluster.nodeagent.runner import ContainerProcess, Runner
+from pybrix.cluster.nodeagent.podfiles import PodFiles
+from pybrix.cluster.nodeagent.preparation import Launchable
+from pybrix.cluster.nodeagent.probes import execute
+from pybrix.cluster.nodeagent.processes import MARKER, visitor_mark
+from pybrix.cluster.nodeagent.runner import ContainerProcess
 from pybrix.cluster.nodeagent.seen import Blocked, ContainerSeen, Observed, Run, Stop
 from pybrix.cluster.nodeagent.standing import Step, standings
 from pybrix.cluster.nodeagent.status import render_status
-from pybrix.cluster.nodeagent.volumes import refuse_names, remove_tree
-from pybrix.kube.errors import Conflict, KubeError, NotFound
-from pybrix.kube.interface import Client
+from pybrix.cluster.nodeagent.surroundings import Surroundings
+from pybrix.cluster.nodeagent.volumes import (
+    refuse_names,
+    remove_tree,
+)
+from pybrix.kube.errors import BadRequest, Conflict, KubeError, NotFound
 from pybrix.kube.patch import diff_merge_patch
 
 _log = structlog.get_logger(__name__)
@@ -41,25 +44,6 @@ API_WAIT_S = 10.0
 """How long a worker waits for the API server before it goes on with its processes."""
 STOPPING_API_WAIT_S = 1.0
 """The same while the node stops."""
-
-
-@dataclass(slots=True)
-class Surroundings:
-    """What the workers of one agent share."""
-
-    client: Client
-    clock: Clock
-    runner: Runner
-    addresses: AddressPool
-    machine: Machine
-    prober: Prober
-    events: EventQueue
-    configmaps: Callable[[str], Mapping[str, ConfigMap]]
-    """ConfigMaps of a namespace by name."""
-    secrets: Callable[[str], Mapping[str, Secret]]
-    """Secrets of a namespace by name."""
-    node_stop_grace_s: float | None = None
-    """Set when the node stops; None: it does not."""
 
 
 @dataclass(slots=True)
@@ -96,6 +80,7 @@ class PodWorker:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._notes: frozenset[Note] = frozenset()
+        self._files = PodFiles(pod.uid, around)
         self._group: asyncio.TaskGroup | None = None
         self._retry_s = 0.0
         self._call: asyncio.Timeout | None = None
@@ -114,11 +99,15 @@ class PodWorker:
         if pod is None:
             self._is_object_gone = True
         else:
+            before, now = self._pod.metadata, pod.metadata
+            if (before.labels, before.annotations) != (now.labels, now.annotations):
+                self._files.mark_old()
             self._pod = pod
         self._wake.set()
 
-    def wake(self) -> None:
-        """Look again: something that the pod depends on changed."""
+    def source_changed(self) -> None:
+        """Look again: a ConfigMap, Secret or claim of the namespace changed."""
+        self._files.mark_old()
         self._wake.set()
 
     async def run(self) -> None:
@@ -196,6 +185,9 @@ class PodWorker:
                 self._live[container.name] = _Live(RunHealth(container), process, previous)
                 continue
             self._log.info("adopted", container=container.name, restart=run.restart)
+            assert process is not None
+            self._around.log_clock.follow(process.log_path)
+            self._files.keep_hosts(self._pod)
             same = status if status is not None and status.container_id == run.container_id else None
             it = self._live[container.name] = _Live(RunHealth.resumed(container, same), process, previous)
             if not self._is_object_gone and not self._pod.metadata.is_terminating:
@@ -203,7 +195,10 @@ class PodWorker:
 
     def _exit_callback(self, name: str) -> Callable[[], None]:
         def on_exit() -> None:
-            self._live[name].cancel_tasks()
+            it = self._live[name]
+            it.cancel_tasks()
+            if it.process is not None:
+                self._around.log_clock.finish(it.process.log_path)
             self._wake.set()
 
         return on_exit
@@ -239,37 +234,25 @@ class PodWorker:
         for container in (*seen.pod.spec.init_containers, *seen.pod.spec.containers):
             if found[container.name].step != Step.START:
                 continue
-            prepared = self._prepare(container, seen.pod_ip)
+            prepared = self._files.prepare(self._pod, container)
             if isinstance(prepared, Blocked):
                 containers[container.name] = replace(containers[container.name], blocked=prepared)
             else:
                 self._live[container.name].launch = prepared
         return replace(seen, containers=containers)
 
-    def _prepare(self, container: Container, pod_ip: str) -> Launchable | Blocked:
-        namespace = self._pod.metadata.namespace
-        try:
-            return prepare(
-                self._pod,
-                container,
-                self._around.machine,
-                pod_ip=pod_ip,
-                pod_dir=self._around.runner.pod_dir(self.uid),
-                configmaps=self._around.configmaps(namespace),
-                secrets=self._around.secrets(namespace),
-            )
-        except OSError as error:
-            return Blocked("CreateContainerError", str(error))
-
     # Acting
 
     async def _pass(self) -> datetime | None:
         """Act until nothing is left to do now; return when to look again."""
+        renew_at = await self._renew_tokens()
+        if not (self._is_object_gone or self._pod.metadata.is_terminating):
+            self._files.renew(self._pod)
         while True:
             seen, now = self._observe(), self._around.clock.now()
             planned = plan(seen, now)
             self._emit_new(planned.notes)
-            look_at = planned.next_look_at
+            look_at = min(filter(None, (planned.next_look_at, renew_at)), default=None)
             if planned.is_status_first or not planned.actions:
                 is_written = await self._write_status(seen)
                 if not is_written:
@@ -284,6 +267,24 @@ class PodWorker:
                     return now + timedelta(seconds=self._next_retry_s())
             if self.is_over:
                 return None
+
+    async def _renew_tokens(self) -> datetime | None:
+        """Have tokens that last; return when to look again, None when the pod needs none."""
+        pod, now, source = self._pod, self._around.clock.now(), self._around.tokens
+        is_leaving = self._is_object_gone or pod.metadata.is_terminating or pod.is_finished
+        if source is None or is_leaving or self._around.node_stop_grace_s is not None:
+            return None
+        due = self._files.tokens.due_at(pod, now)
+        if due is None or now < due:
+            return due
+        try:
+            async with self._api_wait():
+                await self._files.tokens.renew(pod, now, source)
+        except (KubeError, TimeoutError) as error:
+            self._log.warning("no token of the service account", error=str(error) or "no answer")
+            return now + timedelta(seconds=self._next_retry_s())
+        self._files.mark_old()
+        return self._files.tokens.due_at(pod, now)
 
     def _emit_new(self, notes: tuple[Note, ...]) -> None:
         for note in notes:
@@ -370,6 +371,7 @@ class PodWorker:
             case DeletePod():
                 return await self._delete_pod()
             case Forget():
+                self._files.drop_hosts()
                 await asyncio.to_thread(remove_tree, self._around.runner.pod_dir(self.uid))
                 self._around.addresses.release(self.uid)
                 self.is_over = True
@@ -383,11 +385,12 @@ class PodWorker:
         fresh.process = self._around.runner.start(
             self.uid, name, action.restart, action.backoff_s, launch, self._exit_callback(name)
         )
-        for warning in launch.warnings:
-            self._around.events.emit(self._pod, "WildcardBind", f"Container {name}: {warning}", is_warning=True)
+        for note in launch.warnings:
+            self._around.events.emit(self._pod, note.reason, f"Container {name}: {note.message}", is_warning=True)
         if fresh.process.run.exit is not None:
             self._around.events.emit(self._pod, "Failed", f"Error: {launch.start_error}", is_warning=True)
             return
+        self._around.log_clock.follow(fresh.process.log_path)
         self._around.events.emit(self._pod, "Started", f"Started container {name}")
         self._follow_health(action.container, fresh)
 
@@ -444,17 +447,56 @@ class PodWorker:
             it.cancel_tasks()
 
     async def _execute(self, container: Container, argv: tuple[str, ...], timeout_s: float) -> tuple[int, str]:
+        inside = self._inside(container)
+        if isinstance(inside, Blocked):
+            return 126, inside.message
+        launch, env, cwd = inside
+        return await execute(launch.wrap(argv), env=env, cwd=str(cwd), timeout_s=timeout_s)
+
+    def _inside(self, container: Container) -> tuple[Launchable, dict[str, str], Path] | Blocked:
+        """Return how a command beside a container's program is run: its view, environment and directory."""
         it = self._live[container.name]
         if it.launch is None:
-            prepared = self._prepare(container, self._around.addresses.get(self.uid) or "")
+            prepared = self._files.prepare(self._pod, container)
             if isinstance(prepared, Blocked):
-                return 126, prepared.message
+                return prepared
             it.launch = prepared
         env = dict(it.launch.env)
         if it.run is not None:
-            env[MARKER] = it.run.container_id
-        cwd = it.launch.work_dir if it.launch.work_dir.is_dir() else Path("/")
-        return await execute(it.launch.wrap(argv), env=env, cwd=str(cwd), timeout_s=timeout_s)
+            env[MARKER] = visitor_mark(it.run.container_id)
+        return it.launch, env, it.launch.work_dir if it.launch.work_dir.is_dir() else Path("/")
+
+    async def run_command(
+        self, name: str, command: tuple[str, ...], *, has_input: bool, has_terminal: bool
+    ) -> RunningCommand:
+        """Run a command in a container that runs; it ends with it at the latest.
+
+        Raises:
+            BadRequest: the container does not run, or the command cannot be started.
+        """
+        launch, env, cwd = self.visit(name)
+        try:
+            return await run_command(
+                launch.wrap(command), env=env, cwd=cwd, has_input=has_input, has_terminal=has_terminal
+            )
+        except OSError as error:
+            raise BadRequest(400, "BadRequest", f"the command cannot be started: {error}") from error
+
+    def visit(self, name: str) -> tuple[Launchable, dict[str, str], Path]:
+        """Return how a command in a container that runs is run: its view, environment and directory.
+
+        Raises:
+            BadRequest: the container does not run.
+        """
+        it = self._live.get(name)
+        containers = (*self._pod.spec.init_containers, *self._pod.spec.containers)
+        container = next((c for c in containers if c.name == name), None)
+        if it is None or container is None or it.run is None or not it.run.is_live:
+            raise BadRequest(400, "BadRequest", f'container "{name}" of pod {self._pod.metadata.name} is not running')
+        inside = self._inside(container)
+        if isinstance(inside, Blocked):
+            raise BadRequest(400, "BadRequest", inside.message)
+        return inside
 
     def _context(self, container: Container) -> HealthContext:
         async def run_command(argv: tuple[str, ...], timeout_s: float) -> tuple[int, str]:

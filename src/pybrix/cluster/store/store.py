@@ -6,6 +6,7 @@ announced without anything happening in between, which is what makes read-modify
 
 from __future__ import annotations
 
+import bisect
 import builtins
 from collections import deque
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import msgspec
 
 from pybrix.api.identity import ObjectKey, Uid
 from pybrix.base.clock import Clock
-from pybrix.cluster.errors import HistoryGone, StoreConflict, StoreCorrupt
+from pybrix.cluster.errors import HistoryGone, ObjectTooLarge, StoreConflict, StoreCorrupt
 from pybrix.cluster.store.database import Database, Row
 from pybrix.cluster.store.history import Change, ChangeType, History, Stored
 from pybrix.cluster.store.subscription import Subscription
@@ -27,6 +28,8 @@ SUBSCRIPTION_LIMIT = 10_000
 SUBSCRIPTION_LIMIT_BYTES = 32 * 1024 * 1024
 # Superseded rows are removed in batches: one more commit in so many.
 _COMPACT_EVERY = 500
+
+MAX_OBJECT_BYTES = 3 * 1024 * 1024 // 2
 
 _encode = msgspec.json.Encoder().encode
 
@@ -39,6 +42,7 @@ class Store:
         self._clock = clock
         self._objects: dict[str, dict[ObjectKey, Stored]] = {}
         self._by_uid: dict[Uid, Stored] = {}
+        self._sorted: dict[str, list[ObjectKey]] = {}
         self._subscriptions: list[Subscription] = []
         # (revision that made the row obsolete, the row's revision), oldest first.
         self._obsolete: deque[tuple[int, int]] = deque()
@@ -55,13 +59,16 @@ class Store:
         clock: Clock,
         history_limit: int = HISTORY_LIMIT,
         history_limit_bytes: int = HISTORY_LIMIT_BYTES,
+        survives_power_loss: bool = False,
     ) -> Store:
         """Open or create the database at `path`, migrate it if it is older, and load it.
+
+        A killed process loses no write that was acknowledged; with `survives_power_loss` neither does a power cut.
 
         Raises:
             DataLocked, StoreCorrupt, StoreTooNew, StoreFull, StoreFailed: each says what to do.
         """
-        database = Database.open(path)
+        database = Database.open(path, survives_power_loss=survives_power_loss)
         try:
             return cls(database, clock=clock, history_limit=history_limit, history_limit_bytes=history_limit_bytes)
         except BaseException:
@@ -90,10 +97,14 @@ class Store:
         if previous is not None:
             self._by_uid.pop(previous.uid, None)
             self._obsolete.append((change.revision, previous.revision))
+        keys = self._sorted.setdefault(stored.resource, [])
         if change.type == ChangeType.DELETED:
-            kept.pop(stored.key, None)
+            if kept.pop(stored.key, None) is not None:
+                del keys[bisect.bisect_left(keys, stored.key)]
             self._obsolete.append((change.revision, change.revision))
         else:
+            if stored.key not in kept:
+                bisect.insort(keys, stored.key)
             kept[stored.key] = stored
             self._by_uid[stored.uid] = stored
         self._revision = change.revision
@@ -176,6 +187,7 @@ class Store:
 
         Raises:
             StoreConflict: an object of that key exists.
+            ObjectTooLarge: it has more than MAX_OBJECT_BYTES.
             StoreFull, StoreFailed, StoreCorrupt: nothing was changed.
         """
         existing = self.get(resource, key)
@@ -188,6 +200,7 @@ class Store:
 
         Raises:
             StoreConflict: it is at another revision or gone.
+            ObjectTooLarge: it has more than MAX_OBJECT_BYTES.
             StoreFull, StoreFailed, StoreCorrupt: nothing was changed.
         """
         return self._write(ChangeType.MODIFIED, resource, key, data, self._expect(resource, key, expected))
@@ -215,6 +228,8 @@ class Store:
         data = {**data, "metadata": {**data["metadata"], "resourceVersion": str(revision)}}
         uid = Uid(str(data["metadata"].get("uid", "")))
         raw = _encode(data)
+        if len(raw) > MAX_OBJECT_BYTES and type_ is not ChangeType.DELETED:
+            raise ObjectTooLarge(MAX_OBJECT_BYTES)
         stored = Stored(resource, key, uid, revision, data, raw)
         self._database.append(Row(revision, str(type_), resource, key.namespace, key.name, uid, raw))
         change = Change(type_, revision, stored, previous)
@@ -235,6 +250,9 @@ class Store:
 
     def list(self, resource: str, namespace: str | None = None) -> builtins.list[Stored]:
         """Return the objects of a resource, in one namespace or all, by namespace and name."""
-        kept = self._objects.get(resource, {})
-        found = [o for o in kept.values() if namespace is None or o.key.namespace == namespace]
-        return sorted(found, key=lambda stored: stored.key)
+        kept, keys = self._objects.get(resource, {}), self._sorted.get(resource, [])
+        if namespace is not None:
+            # No name is empty, and none of a namespace has a character before the space.
+            start = bisect.bisect_left(keys, ObjectKey(namespace, ""))
+            keys = keys[start : bisect.bisect_left(keys, ObjectKey(namespace + " ", ""), start)]
+        return [kept[key] for key in keys]

@@ -16,12 +16,18 @@ from pybrix.base.clock import Clock
 from pybrix.cluster.store.store import Store
 from pybrix.cluster.workloads.binding.controller import BindingReconciler
 from pybrix.cluster.workloads.deployment.controller import DeploymentReconciler
+from pybrix.cluster.workloads.disruption.controller import disruption_loop
 from pybrix.cluster.workloads.endpointslice.controller import EndpointSliceReconciler
 from pybrix.cluster.workloads.eventexpiry.controller import event_expiry_loop
 from pybrix.cluster.workloads.garbage.controller import garbage_loop
+from pybrix.cluster.workloads.job.controller import JobReconciler
 from pybrix.cluster.workloads.namespaces.controller import namespace_loop
+from pybrix.cluster.workloads.raycluster.controller import RayClusterReconciler
 from pybrix.cluster.workloads.replicaset.controller import ReplicaSetReconciler
+from pybrix.cluster.workloads.statefulset.controller import StatefulSetReconciler
 from pybrix.cluster.workloads.storeloop import Objects, StoreLoop
+from pybrix.cluster.workloads.tainteviction.controller import TaintEvictionReconciler
+from pybrix.cluster.workloads.volumeclaim.controller import VolumeClaimReconciler
 from pybrix.runtime.controller import Controller
 from pybrix.runtime.manager import Manager
 
@@ -56,6 +62,26 @@ CONTROLLERS = (
         lambda manager, clock, chance: ReplicaSetReconciler(manager, clock, chance).controller(),
     ),
     Listed(
+        "statefulset",
+        "StatefulSets, their pods, revisions and claims, and orphaned ones",
+        lambda manager, clock, _chance: StatefulSetReconciler(manager, clock).controller(),
+    ),
+    Listed(
+        "job",
+        "Jobs, their pods and orphaned ones",
+        lambda manager, clock, chance: JobReconciler(manager, clock, chance).controller(),
+    ),
+    Listed(
+        "raycluster",
+        "RayClusters, where that kind is defined, their pods and Services",
+        lambda manager, clock, _chance: RayClusterReconciler(manager, clock).controller(),
+    ),
+    Listed(
+        "volumeclaim",
+        "claims of volumes, pods that use them",
+        lambda manager, _clock, _chance: VolumeClaimReconciler(manager).controller(),
+    ),
+    Listed(
         "endpointslice",
         "Services, their slices, the pods they select, zones of nodes",
         lambda manager, _clock, _chance: EndpointSliceReconciler(manager).controller(),
@@ -65,9 +91,15 @@ CONTROLLERS = (
         "pods without a node, pods that free one, what nodes offer",
         lambda manager, clock, _chance: BindingReconciler(manager, clock).controller(),
     ),
+    Listed(
+        "tainteviction",
+        "pods that come to a node, taints of nodes",
+        lambda manager, clock, _chance: TaintEvictionReconciler(manager, clock).controller(),
+    ),
 )
 LOOPS = (
     ListedLoop("garbage", "all objects", lambda store, objects, _clock: garbage_loop(store, objects)),
+    ListedLoop("disruption", "disruption budgets, their pods, what keeps them", disruption_loop),
     ListedLoop("namespaces", "all objects", namespace_loop),
     ListedLoop("eventexpiry", "nothing: time alone ends Events", event_expiry_loop),
 )

@@ -134,6 +134,9 @@ def test_metadata_can_be_restricted_by_name_only() -> None:
     schema = spec_schema({})
     schema["properties"]["metadata"] = {"type": "object", "properties": {"name": {**TEXT, "maxLength": 50}}}
     assert check_schema(schema, "s") == []
+    schema["properties"]["metadata"]["description"] = "not even a text"
+    assert check_schema(schema, "s")[0].field == "s.properties[metadata].description"
+    del schema["properties"]["metadata"]["description"]
     schema["properties"]["metadata"]["properties"]["labels"] = {"type": "object"}
     assert check_schema(schema, "s")[0].field == "s.properties[metadata].properties[labels]"
 

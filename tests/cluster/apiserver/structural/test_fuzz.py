@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from pybrix.api.identity import ObjectKey
 from pybrix.base.clock import SystemClock
 from pybrix.cluster.apiserver.bootstrap import ensure_namespaces
+from pybrix.cluster.apiserver.catalog import Catalog
 from pybrix.cluster.apiserver.objects import Objects
 from pybrix.cluster.apiserver.options import WriteOptions
 from pybrix.cluster.apiserver.policies import BINDINGS, POLICIES
-from pybrix.cluster.apiserver.resources import CRD_RESOURCE, Catalog
+from pybrix.cluster.apiserver.resources import CRD_RESOURCE
 from pybrix.cluster.store.store import Store
 from pybrix.kube.errors import StatusError
 from pybrix.kube.interface import PatchType

@@ -62,7 +62,7 @@ def test_transition_rules_see_what_was_there() -> None:
     assert causes(schema, {"model": "a"}, {}) == []
     assert causes(schema, {"model": "a"}, {"model": "a"}) == []
     assert causes(schema, {"model": "b"}, {"model": "a"}) == [
-        ("spec.model", "Invalid", 'Invalid value: "string": model is immutable')
+        ("spec.model", "Invalid", 'Invalid value: "b": model is immutable')
     ]
 
 
@@ -70,7 +70,7 @@ def test_optional_old_self_is_empty_on_create() -> None:
     rule = {"rule": "oldSelf.hasValue() || self == 'new'", "optionalOldSelf": True, "message": "starts as new"}
     schema = spec_schema({"phase": {**TEXT, **rules(rule)}})
     assert causes(schema, {"phase": "new"}) == []
-    assert causes(schema, {"phase": "old"})[0][2] == 'Invalid value: "string": starts as new'
+    assert causes(schema, {"phase": "old"})[0][2] == 'Invalid value: "old": starts as new'
     assert causes(schema, {"phase": "old"}, {"phase": "new"}) == []
 
 

@@ -74,6 +74,13 @@ def test_without_nodes() -> None:
     assert placed([], waiting()) == {"p": "no nodes available to schedule pods"}
 
 
+def test_gated_pod_is_not_placed() -> None:
+    # https://kubernetes.io/docs/concepts/scheduling-eviction/pod-scheduling-readiness/
+    gated = waiting()
+    gated.spec.scheduling_gates = [{"name": "example.com/wait"}]
+    assert observe([make_node()], [gated], {}).waiting == ()
+
+
 def test_the_node_selector_holds() -> None:
     nodes = [make_node("n1"), make_node("n2", labels={"zone": "b"})]
     assert placed(nodes, waiting(node_selector={"zone": "b"})) == {"p": "n2"}
@@ -156,10 +163,11 @@ def test_required_node_affinity(expression: dict[str, Any], want: str | None) ->
     assert got == want if want is not None else "didn't match" in got
 
 
-def test_what_this_cluster_cannot_keep_is_refused_and_not_passed_over() -> None:
+def test_what_cannot_be_understood_is_refused_and_not_passed_over() -> None:
     pod = waiting()
-    pod.spec.affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}
-    assert placed([make_node()], pod)["p"].startswith("spec.affinity.podAntiAffinity.required")
+    term = {"topologyKey": "zone", "labelSelector": {"matchExpressions": [{"key": "a", "operator": "Like"}]}}
+    pod.spec.affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    assert "cannot be understood" in placed([make_node()], pod)["p"]
 
 
 def test_a_pod_of_another_scheduler_is_left_to_it() -> None:

@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 from pybrix.api import names
 from pybrix.api.apps import Deployment, ReplicaSet
 from pybrix.api.core import Pod
-from pybrix.cluster.workloads.claims import claim, compile_selector
 from pybrix.cluster.workloads.deployment import plan as deployment_plan
 from pybrix.cluster.workloads.deployment import state, status
-from pybrix.cluster.workloads.deployment.revisions import REVISION_HISTORY, new_name
+from pybrix.cluster.workloads.deployment.revisions import new_name
 from pybrix.cluster.workloads.deployment.state import max_surge, max_unavailable, problem
-from pybrix.cluster.workloads.differences import status_difference
 from pybrix.cluster.workloads.pods import is_active
 from pybrix.cluster.workloads.replicaset import plan as pods_plan
 from pybrix.cluster.workloads.replicaset import state as pods_state
 from pybrix.cluster.workloads.replicaset import status as pods_status
 from pybrix.runtime.actions import Create, Delete, Emit, Patch, PatchStatus, Plan
+from pybrix.runtime.claims import claim, compile_selector
+from pybrix.runtime.differences import status_difference
+from pybrix.runtime.rollout.progress import Outcome
+from pybrix.runtime.rollout.revisions import REVISION_HISTORY
 from tests.support.workloads import LABELS, World, at, make_deployment, make_pod, make_replica_set, make_template
 
 
@@ -53,7 +55,7 @@ class Cluster:
         plan = deployment_plan.plan(seen)
         changed = self.world.apply(plan)
         created = next((a.manifest["metadata"]["name"] for a in plan.actions if isinstance(a, Create)), "")
-        new, _ = status.next_status(seen, status.Outcome(created=created), self.world.now)
+        new, _ = status.next_status(seen, Outcome(created=created), self.world.now)
         return changed + self._write_status(Deployment, "web", status_difference(seen.deployment.status, new))
 
     def replica_set_passes(self) -> int:

@@ -9,7 +9,8 @@ from pybrix.api.apps import Deployment, ReplicaSet
 from pybrix.api.meta import Condition, find_condition
 from pybrix.base.clock import format_rfc3339
 from pybrix.cluster.workloads.deployment.state import observe
-from pybrix.cluster.workloads.deployment.status import Outcome, next_status
+from pybrix.cluster.workloads.deployment.status import next_status
+from pybrix.runtime.rollout.progress import Outcome
 from tests.support.workloads import START, at, make_deployment, make_replica_set
 
 

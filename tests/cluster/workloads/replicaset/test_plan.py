@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from pybrix.api.apps import ReplicaSet
 from pybrix.api.core import Pod
-from pybrix.cluster.workloads.replicaset.plan import BURST_REPLICAS, name_pod, plan, render_pod, slow_start_batches
+from pybrix.cluster.workloads.naming import name_pod
+from pybrix.cluster.workloads.replicaset.plan import BURST_REPLICAS, plan, render_pod, slow_start_batches
 from pybrix.cluster.workloads.replicaset.ranking import deletion_cost, rank_for_deletion
 from pybrix.cluster.workloads.replicaset.state import observe
 from pybrix.cluster.workloads.replicaset.status import Failure, next_status

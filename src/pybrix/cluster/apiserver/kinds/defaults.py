@@ -9,6 +9,12 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
+from pybrix.cluster.apiserver.kinds.access import default_binding
+from pybrix.cluster.apiserver.kinds.jobs import default_job
+from pybrix.cluster.apiserver.kinds.scaling import default_autoscaler, default_priority_class
+from pybrix.cluster.apiserver.kinds.stateful import default_claim, default_stateful_set
+from pybrix.cluster.apiserver.kinds.traffic import default_network_policy
+
 
 def default_object(kind: str, data: dict[str, Any]) -> None:
     """Fill in the defaults of a built-in kind; other kinds have none."""
@@ -73,6 +79,16 @@ def _replicaset(data: dict[str, Any]) -> None:
     _template(spec)
 
 
+def _stateful_set(data: dict[str, Any]) -> None:
+    default_stateful_set(data)
+    _template(data["spec"])
+
+
+def _job(data: dict[str, Any]) -> None:
+    default_job(data)
+    _template(data["spec"])
+
+
 def _template(spec: dict[str, Any]) -> None:
     template = spec.get("template")
     if isinstance(template, dict):
@@ -122,8 +138,8 @@ def _container(container: dict[str, Any], *, is_on_host_network: bool) -> None:
         requests = container["resources"].setdefault("requests", {})
         for name, quantity in limits.items():
             requests.setdefault(name, quantity)
-    container.setdefault("terminationMessagePath", "/dev/termination-log")
-    container.setdefault("terminationMessagePolicy", "File")
+    container["terminationMessagePath"] = container.get("terminationMessagePath") or "/dev/termination-log"
+    container["terminationMessagePolicy"] = container.get("terminationMessagePolicy") or "File"
     container.setdefault("imagePullPolicy", default_pull_policy(container.get("image", "")))
     for port in container.get("ports", ()):
         port.setdefault("protocol", "TCP")
@@ -178,9 +194,19 @@ def _volume(volume: dict[str, Any]) -> None:
             volume[name].setdefault("defaultMode", 0o644)
     if "hostPath" in volume:
         volume["hostPath"].setdefault("type", "")
-    for item in volume.get("downwardAPI", {}).get("items", ()):
+    _downward_items(volume.get("downwardAPI", {}))
+    for source in volume.get("projected", {}).get("sources", ()):
+        _downward_items(source.get("downwardAPI", {}))
+        if "serviceAccountToken" in source:
+            source["serviceAccountToken"].setdefault("expirationSeconds", 3600)
+
+
+def _downward_items(source: dict[str, Any]) -> None:
+    for item in source.get("items", ()):
         if "fieldRef" in item:
             item["fieldRef"].setdefault("apiVersion", "v1")
+        if "resourceFieldRef" in item:
+            item["resourceFieldRef"].setdefault("divisor", "0")
 
 
 def _endpoint_slice(data: dict[str, Any]) -> None:
@@ -231,12 +257,20 @@ _RULES: dict[str, Callable[[dict[str, Any]], None]] = {
     "Service": _service,
     "Deployment": _deployment,
     "ReplicaSet": _replicaset,
+    "StatefulSet": _stateful_set,
+    "Job": _job,
+    "PersistentVolumeClaim": default_claim,
     "Pod": _pod,
     "EndpointSlice": _endpoint_slice,
     "CustomResourceDefinition": _definition,
     "Event": _event,
     "ValidatingAdmissionPolicy": _policy,
     "ValidatingAdmissionPolicyBinding": _policy_binding,
+    "RoleBinding": default_binding,
+    "ClusterRoleBinding": default_binding,
+    "NetworkPolicy": default_network_policy,
+    "HorizontalPodAutoscaler": default_autoscaler,
+    "PriorityClass": default_priority_class,
 }
 
 

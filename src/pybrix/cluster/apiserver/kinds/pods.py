@@ -15,11 +15,17 @@ from pybrix.cluster.apiserver.failures import (
     not_supported,
     required,
 )
-from pybrix.cluster.apiserver.kinds.names import check_dns_label, check_metadata
+from pybrix.cluster.apiserver.kinds.names import (
+    check_dns_label,
+    check_label_value,
+    check_metadata,
+    check_qualified_name,
+)
 
 Object = dict[str, Any]
 _RESTART = ("Always", "OnFailure", "Never")
 _DNS = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _PULL = ("Always", "IfNotPresent", "Never")
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -57,6 +63,29 @@ def check_pod_spec(spec: Object, path: str) -> list[Cause]:
     for name in ("hostname", "subdomain"):
         if spec.get(name):
             causes += check_dns_label(f"{path}.{name}", spec[name])
+    for index, toleration in enumerate(spec.get("tolerations", ())):
+        causes += _check_toleration(toleration, f"{path}.tolerations[{index}]")
+    return causes
+
+
+def _check_toleration(toleration: Object, path: str) -> list[Cause]:
+    key, operator, effect = (toleration.get(name, "") for name in ("key", "operator", "effect"))
+    value = toleration.get("value", "")
+    causes = check_qualified_name(f"{path}.key", key) if key else []
+    if not key and operator != "Exists":
+        detail = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
+        causes.append(invalid_value(f"{path}.operator", operator, detail))
+    if toleration.get("tolerationSeconds") is not None and effect != "NoExecute":
+        detail = "effect must be 'NoExecute' when `tolerationSeconds` is set"
+        causes.append(invalid_value(f"{path}.effect", effect, detail))
+    if operator not in ("", "Equal", "Exists"):
+        causes.append(not_supported(f"{path}.operator", operator, ("Equal", "Exists")))
+    elif operator == "Exists" and value:
+        causes.append(invalid_value(f"{path}.operator", value, "value must be empty when `operator` is 'Exists'"))
+    elif operator != "Exists":
+        causes += check_label_value(f"{path}.value", value)
+    if effect and effect not in _EFFECTS:
+        causes.append(not_supported(f"{path}.effect", effect, _EFFECTS))
     return causes
 
 

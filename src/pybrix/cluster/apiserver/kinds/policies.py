@@ -31,13 +31,13 @@ def check_policy(data: Object) -> list[Cause]:
     if not match:
         causes.append(required("spec.matchConstraints"))
     else:
-        causes += _check_match(match, "spec.matchConstraints")
+        causes += check_match(match, "spec.matchConstraints")
         if not match.get("resourceRules"):
             causes.append(required("spec.matchConstraints.resourceRules"))
     if not spec.get("validations"):
         causes.append(required("spec.validations", "validations must contain at least one item"))
     for name in ("matchConditions", "variables"):
-        causes += _check_named(spec.get(name, []), f"spec.{name}", "bool" if name == "matchConditions" else "")
+        causes += check_named(spec.get(name, []), f"spec.{name}", "bool" if name == "matchConditions" else "")
     for index, validation in enumerate(spec.get("validations", [])):
         causes += _check_validation(validation, f"spec.validations[{index}]")
     return causes
@@ -60,10 +60,10 @@ def check_binding(data: Object) -> list[Cause]:
     if "Deny" in actions and "Warn" in actions:
         detail = "must not contain both Deny and Warn (repeating the same validation failure information is unhelpful)"
         causes.append(invalid_value("spec.validationActions", actions, detail))
-    return causes + _check_match(spec.get("matchResources") or {}, "spec.matchResources")
+    return causes + check_match(spec.get("matchResources") or {}, "spec.matchResources")
 
 
-def _check_match(match: Object, path: str) -> list[Cause]:
+def check_match(match: Object, path: str) -> list[Cause]:
     causes: list[Cause] = []
     if match.get("matchPolicy", "Equivalent") not in ("Equivalent", "Exact"):
         causes.append(not_supported(f"{path}.matchPolicy", match["matchPolicy"], ("Equivalent", "Exact")))
@@ -88,7 +88,7 @@ def _check_match(match: Object, path: str) -> list[Cause]:
     return causes
 
 
-def _check_named(items: list[Object], path: str, expected: str) -> list[Cause]:
+def check_named(items: list[Object], path: str, expected: str) -> list[Cause]:
     causes: list[Cause] = []
     seen: set[str] = set()
     for index, found in enumerate(items):
@@ -100,14 +100,14 @@ def _check_named(items: list[Object], path: str, expected: str) -> list[Cause]:
         elif path.endswith("variables") and not _NAME.fullmatch(name):
             causes.append(invalid_value(f"{path}[{index}].name", name, "name is not a valid CEL identifier"))
         seen.add(name)
-        causes += _check_expression(found.get("expression", ""), f"{path}[{index}].expression", expected)
+        causes += check_expression(found.get("expression", ""), f"{path}[{index}].expression", expected)
     return causes
 
 
 def _check_validation(validation: Object, path: str) -> list[Cause]:
-    causes = _check_expression(validation.get("expression", ""), f"{path}.expression", "bool")
+    causes = check_expression(validation.get("expression", ""), f"{path}.expression", "bool")
     if validation.get("messageExpression"):
-        causes += _check_expression(validation["messageExpression"], f"{path}.messageExpression", "string")
+        causes += check_expression(validation["messageExpression"], f"{path}.messageExpression", "string")
     if "\n" in validation.get("message", "").strip():
         causes.append(invalid_value(f"{path}.message", validation["message"], "message must not contain line breaks"))
     if validation.get("reason", "Invalid") not in _REASONS:
@@ -115,7 +115,7 @@ def _check_validation(validation: Object, path: str) -> list[Cause]:
     return causes
 
 
-def _check_expression(text: str, path: str, expected: str) -> list[Cause]:
+def check_expression(text: str, path: str, expected: str) -> list[Cause]:
     if not text.strip():
         return [required(path, "expression is not specified")]
     try:

@@ -6,7 +6,6 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any
 
-from pybrix.api.meta import LabelSelector, LabelSelectorRequirement
 from pybrix.api.selectors import compile_label_selector
 from pybrix.base.quantity import parse_int_or_percent
 from pybrix.cluster.apiserver.failures import (
@@ -17,7 +16,17 @@ from pybrix.cluster.apiserver.failures import (
     not_supported,
     required,
 )
+from pybrix.cluster.apiserver.kinds.access import (
+    check_binding_change,
+    check_cluster_role,
+    check_cluster_role_binding,
+    check_path_segment,
+    check_role,
+    check_role_binding,
+)
 from pybrix.cluster.apiserver.kinds.definitions import check_definition, check_definition_update
+from pybrix.cluster.apiserver.kinds.jobs import check_job, check_job_update
+from pybrix.cluster.apiserver.kinds.mutating import check_mutating_binding, check_mutating_policy
 from pybrix.cluster.apiserver.kinds.names import (
     check_dns_1035,
     check_dns_label,
@@ -27,6 +36,21 @@ from pybrix.cluster.apiserver.kinds.names import (
 )
 from pybrix.cluster.apiserver.kinds.pods import check_pod, check_pod_template, check_pod_update
 from pybrix.cluster.apiserver.kinds.policies import check_binding, check_policy
+from pybrix.cluster.apiserver.kinds.scaling import (
+    check_autoscaler,
+    check_budget,
+    check_priority_class,
+    check_priority_class_change,
+)
+from pybrix.cluster.apiserver.kinds.selectors import parse_label_selector
+from pybrix.cluster.apiserver.kinds.stateful import (
+    check_claim,
+    check_claim_update,
+    check_stateful_set,
+    check_stateful_set_update,
+    with_claimed_volumes,
+)
+from pybrix.cluster.apiserver.kinds.traffic import check_ingress, check_network_policy
 
 Object = dict[str, Any]
 _IMMUTABLE = "field is immutable"
@@ -34,6 +58,8 @@ _DATA_LIMIT_BYTES = 1024 * 1024
 # Names that are one DNS label; every other name may have dots.
 _LABEL_NAMES = frozenset({"Namespace"})
 _DNS_1035_NAMES = frozenset({"Service"})
+# Names of roles may have colons: system:node.
+_PATH_NAMES = frozenset({"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"})
 
 
 def validate_create(kind: str, data: Object) -> list[Cause]:
@@ -60,6 +86,8 @@ def check_name(kind: str, name: str) -> list[Cause]:
         return check_dns_label("metadata.name", name)
     if kind in _DNS_1035_NAMES:
         return check_dns_1035("metadata.name", name)
+    if kind in _PATH_NAMES:
+        return check_path_segment("metadata.name", name)
     return check_dns_subdomain("metadata.name", name)
 
 
@@ -71,7 +99,7 @@ def check_selector(path: str, selector: Any, template: Any) -> list[Cause]:
         return [invalid_value(path, "{}", "empty selector is invalid for deployment")]
     causes = check_labels(f"{path}.matchLabels", selector.get("matchLabels", {}))
     try:
-        compiled = compile_label_selector(_selector(selector))
+        compiled = compile_label_selector(parse_label_selector(selector))
     except ValueError as err:
         return [*causes, invalid_value(f"{path}.matchExpressions", selector.get("matchExpressions"), str(err))]
     labels = (template or {}).get("metadata", {}).get("labels", {})
@@ -79,14 +107,6 @@ def check_selector(path: str, selector: Any, template: Any) -> list[Cause]:
         detail = "`selector` does not match template `labels`"
         causes.append(invalid_value("spec.template.metadata.labels", labels, detail))
     return causes
-
-
-def _selector(data: Object) -> LabelSelector:
-    terms = [
-        LabelSelectorRequirement(key=e.get("key", ""), operator=e.get("operator", ""), values=e.get("values", []))
-        for e in data.get("matchExpressions", ())
-    ]
-    return LabelSelector(match_labels=data.get("matchLabels", {}), match_expressions=terms)
 
 
 def _not_negative(spec: Object, path: str, *names: str) -> list[Cause]:
@@ -134,6 +154,10 @@ def _deployment(data: Object) -> list[Cause]:
 
 def _replicaset(data: Object) -> list[Cause]:
     return _workload(data["spec"]) + _not_negative(data["spec"], "spec", "replicas", "minReadySeconds")
+
+
+def _stateful_set(data: Object) -> list[Cause]:
+    return _workload(with_claimed_volumes(data["spec"])) + check_stateful_set(data["spec"])
 
 
 def _workload(spec: Object) -> list[Cause]:
@@ -297,6 +321,9 @@ _RULES: dict[str, Callable[[Object], list[Cause]]] = {
     "Pod": check_pod,
     "Deployment": _deployment,
     "ReplicaSet": _replicaset,
+    "StatefulSet": _stateful_set,
+    "Job": check_job,
+    "PersistentVolumeClaim": check_claim,
     "Service": _service,
     "ConfigMap": _data_size,
     "Secret": _data_size,
@@ -306,14 +333,31 @@ _RULES: dict[str, Callable[[Object], list[Cause]]] = {
     "CustomResourceDefinition": check_definition,
     "ValidatingAdmissionPolicy": check_policy,
     "ValidatingAdmissionPolicyBinding": check_binding,
+    "MutatingAdmissionPolicy": check_mutating_policy,
+    "MutatingAdmissionPolicyBinding": check_mutating_binding,
+    "Role": check_role,
+    "ClusterRole": check_cluster_role,
+    "RoleBinding": check_role_binding,
+    "ClusterRoleBinding": check_cluster_role_binding,
+    "NetworkPolicy": check_network_policy,
+    "Ingress": check_ingress,
+    "PodDisruptionBudget": check_budget,
+    "HorizontalPodAutoscaler": check_autoscaler,
+    "PriorityClass": check_priority_class,
 }
 _UPDATE_RULES: dict[str, Callable[[Object, Object], list[Cause]]] = {
     "Pod": check_pod_update,
     "Deployment": _selector_is_immutable,
     "ReplicaSet": _selector_is_immutable,
+    "StatefulSet": check_stateful_set_update,
+    "Job": check_job_update,
+    "PersistentVolumeClaim": check_claim_update,
     "Service": _service_update,
     "ConfigMap": _data_update,
     "Secret": _secret_update,
     "EndpointSlice": _endpoint_slice_update,
     "CustomResourceDefinition": check_definition_update,
+    "RoleBinding": check_binding_change,
+    "ClusterRoleBinding": check_binding_change,
+    "PriorityClass": check_priority_class_change,
 }

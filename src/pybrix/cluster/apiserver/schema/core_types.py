@@ -4,20 +4,32 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/ and the merge keys 
 """
 
 META_TYPES = """
+type DeleteOptions -- how something is to be deleted
+  apiVersion string
+  kind string
+  gracePeriodSeconds int64 @1?
+  preconditions Preconditions @2?
+  orphanDependents bool @3?
+  propagationPolicy string @4?
+  dryRun [string] @5
+  ignoreStoreReadErrorWithClusterBreakingPotential bool @6?
+type Preconditions
+  uid string @1?
+  resourceVersion string @2?
 type OwnerReference -- a link from an object to what owns it
   apiVersion string @5 !
   kind string @1 !
   name string @3 !
   uid string @4 !
-  controller bool @6
-  blockOwnerDeletion bool @7
+  controller bool @6?
+  blockOwnerDeletion bool @7?
 type ManagedFieldsEntry -- which manager last set which fields
   manager string @1
   operation string @2
   apiVersion string @3
   time time @4
   fieldsType string @6
-  fieldsV1 any
+  fieldsV1 any @7?
   subresource string @8
 type ObjectMeta -- what every object has: names, labels, versions
   name string @1 -- unique within a namespace
@@ -29,15 +41,15 @@ type ObjectMeta -- what every object has: names, labels, versions
   generation int64 @7
   creationTimestamp time @8
   deletionTimestamp time @9
-  deletionGracePeriodSeconds int64 @10
+  deletionGracePeriodSeconds int64 @10?
   labels {string} @11 -- keys and values that selectors match
   annotations {string} @12
   ownerReferences [OwnerReference] @13 key=uid
   finalizers [string] @14 set
   managedFields [ManagedFieldsEntry] @17
 type ListMeta
-  resourceVersion string
-  continue string
+  resourceVersion string @2
+  continue string @3
 type LabelSelectorRequirement
   key string @1 !
   operator string @2 !
@@ -46,12 +58,12 @@ type LabelSelector -- a query over labels: all of it must hold
   matchLabels {string} @1
   matchExpressions [LabelSelectorRequirement] @2
 type Condition -- one aspect of an object's state
-  type string !
-  status string !
-  observedGeneration int64
-  lastTransitionTime time
-  reason string
-  message string
+  type string @1 !
+  status string @2 !
+  observedGeneration int64 @3
+  lastTransitionTime time @4
+  reason string @5
+  message string @6
 type Scale -- the replicas of a scalable object
   apiVersion string
   kind string
@@ -59,7 +71,7 @@ type Scale -- the replicas of a scalable object
   spec ScaleSpec @2
   status ScaleStatus @3
 type ScaleSpec
-  replicas int @1
+  replicas int @1?
 type ScaleStatus
   replicas int @1
   selector string @2
@@ -78,55 +90,66 @@ type NamespaceStatus
   phase string @1
   conditions [NamespaceCondition] @2 key=type
 type NamespaceCondition
-  type string !
-  status string !
-  lastTransitionTime time
-  reason string
-  message string
+  type string @1 !
+  status string @2 !
+  lastTransitionTime time @4
+  reason string @5
+  message string @6
 
 type Node -- a machine that runs pods
   apiVersion string
   kind string
   metadata ObjectMeta @1
-  spec NodeSpec
-  status NodeStatus
+  spec NodeSpec @2
+  status NodeStatus @3
 type NodeSpec
-  podCIDR string
-  podCIDRs [string] set
-  providerID string
-  unschedulable bool
-  taints [Taint]
+  podCIDR string @1
+  podCIDRs [string] @7 set
+  providerID string @3
+  unschedulable bool @4
+  taints [Taint] @5
   configSource any
-  externalID string
+  externalID string @2
 type Taint
-  key string !
-  value string
-  effect string !
-  timeAdded time
+  key string @1 !
+  value string @2
+  effect string @3 !
+  timeAdded time @4
 type NodeStatus
-  capacity {quantity}
-  allocatable {quantity}
-  phase string
-  conditions [NodeCondition] key=type
-  addresses [NodeAddress] key=type
+  capacity {quantity} @1
+  allocatable {quantity} @2
+  phase string @3
+  conditions [NodeCondition] @4 key=type
+  addresses [NodeAddress] @5 key=type
   daemonEndpoints any
-  nodeInfo {string}
+  nodeInfo NodeSystemInfo @7
   images [any]
-  volumesInUse [string]
+  volumesInUse [string] @9
   volumesAttached [any]
   config any
   features any
   runtimeHandlers [any]
+type NodeSystemInfo
+  machineID string @1 !
+  systemUUID string @2 !
+  bootID string @3 !
+  kernelVersion string @4 !
+  osImage string @5 !
+  containerRuntimeVersion string @6 !
+  kubeletVersion string @7 !
+  kubeProxyVersion string @8 !
+  operatingSystem string @9 !
+  architecture string @10 !
 type NodeCondition
-  type string !
-  status string !
-  lastHeartbeatTime time
-  lastTransitionTime time
-  reason string
-  message string
+  type string @1 !
+  status string @2 !
+  lastHeartbeatTime time @3
+  lastTransitionTime time @4
+  reason string @5
+  message string @6
 type NodeAddress
-  type string !
-  address string !
+  type string @1 !
+  address string @2 !
 
 type ConfigMap -- configuration data that pods read
   apiVersion string
@@ -134,7 +157,7 @@ type ConfigMap -- configuration data that pods read
   metadata ObjectMeta @1
   data {string} @2
   binaryData {bytes} @3
-  immutable bool @4
+  immutable bool @4?
 type Secret -- secret data that pods read
   apiVersion string
   kind string
@@ -142,14 +165,14 @@ type Secret -- secret data that pods read
   data {bytes} @2
   stringData {string} @4
   type string @3
-  immutable bool @5
+  immutable bool @5?
 type ServiceAccount -- an identity for what runs in pods
   apiVersion string
   kind string
   metadata ObjectMeta @1
   secrets [ObjectReference] @2 key=name
   imagePullSecrets [LocalObjectReference] @3
-  automountServiceAccountToken bool @4
+  automountServiceAccountToken bool @4?
 type LocalObjectReference
   name string @1
 type ObjectReference
@@ -181,52 +204,77 @@ type ServiceSpec
   externalTrafficPolicy string @11
   healthCheckNodePort int @12
   publishNotReadyAddresses bool @13
-  sessionAffinityConfig SessionAffinityConfig @14
+  sessionAffinityConfig SessionAffinityConfig @14?
   ipFamilies [string] @19
-  ipFamilyPolicy string @17
-  allocateLoadBalancerNodePorts bool @20
-  loadBalancerClass string @21
-  internalTrafficPolicy string @22
-  trafficDistribution string @23
+  ipFamilyPolicy string @17?
+  allocateLoadBalancerNodePorts bool @20?
+  loadBalancerClass string @21?
+  internalTrafficPolicy string @22?
+  trafficDistribution string @23?
 type SessionAffinityConfig
-  clientIP ClientIPConfig @1
+  clientIP ClientIPConfig @1?
 type ClientIPConfig
-  timeoutSeconds int @1
+  timeoutSeconds int @1?
 type ServicePort
   name string @1
   protocol string @2
-  appProtocol string @6
+  appProtocol string @6?
   port int @3 !
   targetPort intstr @4
   nodePort int @5
+type LoadBalancerStatus
+  ingress [LoadBalancerIngress] @1 -- where the load balancer answers
+type LoadBalancerIngress
+  ip string @1
+  hostname string @2
+  ipMode string @3?
 type ServiceStatus
-  loadBalancer any
-  conditions [Condition] key=type
+  loadBalancer LoadBalancerStatus @1
+  conditions [Condition] @2 key=type
 
 type EventSource
-  component string
-  host string
+  component string @1
+  host string @2
 type EventSeries
-  count int
-  lastObservedTime microtime
+  count int @1
+  lastObservedTime microtime @2
 type Event -- a note about an object
   apiVersion string
   kind string
-  metadata ObjectMeta !
-  involvedObject ObjectReference !
-  reason string
-  message string
-  source EventSource
-  firstTimestamp time
-  lastTimestamp time
-  count int
-  type string
-  eventTime microtime
-  series EventSeries
-  action string
-  related ObjectReference
-  reportingComponent string
-  reportingInstance string
+  metadata ObjectMeta @1 !
+  involvedObject ObjectReference @2 !
+  reason string @3
+  message string @4
+  source EventSource @5
+  firstTimestamp time @6
+  lastTimestamp time @7
+  count int @8
+  type string @9
+  eventTime microtime @10
+  series EventSeries @11?
+  action string @12
+  related ObjectReference @13?
+  reportingComponent string @14
+  reportingInstance string @15
+
+type EventsEvent -- a note about an object, as the group events.k8s.io has it
+  apiVersion string
+  kind string
+  metadata ObjectMeta @1 !
+  regarding ObjectReference @8 -- what it is about
+  reason string @7 -- why, in one word
+  note string @10 -- what happened, for people
+  type string @11 -- Normal or Warning
+  eventTime microtime @2 ! -- when it was first seen
+  series EventSeries @3? -- how often it was seen, when more than once
+  action string @6 -- what was done
+  related ObjectReference @9?
+  reportingController string @4 -- who says so
+  reportingInstance string @5
+  deprecatedSource EventSource @12
+  deprecatedFirstTimestamp time @13
+  deprecatedLastTimestamp time @14
+  deprecatedCount int @15
 
 type Binding -- the decision on which node a pod runs
   apiVersion string
@@ -239,57 +287,61 @@ OTHER_TYPES = """
 type Lease -- who holds a role, and since when
   apiVersion string
   kind string
-  metadata ObjectMeta
-  spec LeaseSpec
+  metadata ObjectMeta @1
+  spec LeaseSpec @2
 type LeaseSpec
-  holderIdentity string
-  leaseDurationSeconds int
-  acquireTime microtime
-  renewTime microtime
-  leaseTransitions int
-  strategy string
-  preferredHolder string
+  holderIdentity string @1?
+  leaseDurationSeconds int @2?
+  acquireTime microtime @3
+  renewTime microtime @4
+  leaseTransitions int @5?
+  strategy string @6?
+  preferredHolder string @7?
 
 type EndpointSlice -- some of the endpoints of a Service
   apiVersion string
   kind string
-  metadata ObjectMeta
-  addressType string !
-  endpoints [Endpoint] !
-  ports [EndpointPort]
+  metadata ObjectMeta @1
+  addressType string @4 !
+  endpoints [Endpoint] @2 !
+  ports [EndpointPort] @3
 type Endpoint
-  addresses [string] !
-  conditions EndpointConditions
-  hostname string
-  targetRef ObjectReference atomic
-  deprecatedTopology {string}
-  nodeName string
-  zone string
-  hints any
+  addresses [string] @1 !
+  conditions EndpointConditions @2
+  hostname string @3?
+  targetRef ObjectReference @4? atomic
+  deprecatedTopology {string} @5
+  nodeName string @6?
+  zone string @7?
+  hints EndpointHints @8?
+type EndpointHints -- who had better use it
+  forZones [ForZone] @1
+type ForZone
+  name string @1 !
 type EndpointConditions
-  ready bool
-  serving bool
-  terminating bool
+  ready bool @1?
+  serving bool @2?
+  terminating bool @3?
 type EndpointPort
-  name string
-  protocol string
-  port int
-  appProtocol string
+  name string @1?
+  protocol string @2?
+  port int @3?
+  appProtocol string @4?
 
 type ValidatingAdmissionPolicy -- rules that requests must fulfil, in CEL; a binding puts them into force
   apiVersion string
   kind string
-  metadata ObjectMeta
-  spec ValidatingAdmissionPolicySpec !
+  metadata ObjectMeta @1
+  spec ValidatingAdmissionPolicySpec @2 !
   status any
 type ValidatingAdmissionPolicySpec
   paramKind any -- not supported by this server
-  matchConstraints MatchResources -- which requests are looked at; required
-  validations [AdmissionValidation] -- what must hold for them
-  failurePolicy string -- what an evaluation that fails means: Fail (refused, the default) or Ignore
+  matchConstraints MatchResources @2? -- which requests are looked at; required
+  validations [AdmissionValidation] @3 -- what must hold for them
+  failurePolicy string @4? -- what an evaluation that fails means: Fail (refused, the default) or Ignore
   auditAnnotations [any] -- not supported by this server
-  matchConditions [AdmissionExpression] key=name -- expressions that must all hold for the policy to apply
-  variables [AdmissionExpression] key=name -- values that expressions read as variables.NAME
+  matchConditions [AdmissionExpression] @6 key=name -- expressions that must all hold for the policy to apply
+  variables [AdmissionExpression] @7 key=name -- values that expressions read as variables.NAME
 type AdmissionExpression
   name string !
   expression string !
@@ -299,82 +351,82 @@ type AdmissionValidation
   messageExpression string -- CEL that makes the message
   reason string -- Unauthorized, Forbidden, Invalid (the default) or RequestEntityTooLarge
 type MatchResources
-  namespaceSelector LabelSelector
-  objectSelector LabelSelector
-  resourceRules [NamedRuleWithOperations]
-  excludeResourceRules [NamedRuleWithOperations]
-  matchPolicy string
+  namespaceSelector LabelSelector @1?
+  objectSelector LabelSelector @2?
+  resourceRules [NamedRuleWithOperations] @3
+  excludeResourceRules [NamedRuleWithOperations] @4
+  matchPolicy string @7?
 type NamedRuleWithOperations
-  resourceNames [string]
-  operations [string]
-  apiGroups [string]
-  apiVersions [string]
-  resources [string]
-  scope string
+  resourceNames [string] @1
+  operations [string] @2.1
+  apiGroups [string] @2.2.1
+  apiVersions [string] @2.2.2
+  resources [string] @2.2.3
+  scope string @2.2.4?
 
 type ValidatingAdmissionPolicyBinding -- puts a ValidatingAdmissionPolicy into force
   apiVersion string
   kind string
-  metadata ObjectMeta
-  spec ValidatingAdmissionPolicyBindingSpec !
+  metadata ObjectMeta @1
+  spec ValidatingAdmissionPolicyBindingSpec @2 !
 type ValidatingAdmissionPolicyBindingSpec
-  policyName string -- the policy; required
+  policyName string @1 -- the policy; required
   paramRef any -- not supported by this server
-  matchResources MatchResources -- narrows what the policy looks at
-  validationActions [string] set -- Deny, Warn, Audit; required
+  matchResources MatchResources @3? -- narrows what the policy looks at
+  validationActions [string] @4 set -- Deny, Warn, Audit; required
 
 type CustomResourceDefinition -- a kind of your own, served by this API
   apiVersion string
   kind string
-  metadata ObjectMeta
-  spec CustomResourceDefinitionSpec !
-  status CustomResourceDefinitionStatus
+  metadata ObjectMeta @1
+  spec CustomResourceDefinitionSpec @2 !
+  status CustomResourceDefinitionStatus @3
 type CustomResourceDefinitionSpec
-  group string !
-  names CustomResourceDefinitionNames !
-  scope string !
-  versions [CustomResourceDefinitionVersion] !
-  conversion CustomResourceConversion
-  preserveUnknownFields bool
+  group string @1 !
+  names CustomResourceDefinitionNames @3 !
+  scope string @4 !
+  versions [CustomResourceDefinitionVersion] @7 !
+  conversion CustomResourceConversion @9?
+  preserveUnknownFields bool @10
 type CustomResourceConversion
-  strategy string !
+  strategy string @1 !
   webhook any
 type CustomResourceDefinitionNames
-  plural string !
-  singular string
-  shortNames [string]
-  kind string !
-  listKind string
-  categories [string]
+  plural string @1 !
+  singular string @2
+  shortNames [string] @3
+  kind string @4 !
+  listKind string @5
+  categories [string] @6
 type CustomResourceDefinitionVersion
-  name string !
-  served bool !
-  storage bool !
-  deprecated bool
-  deprecationWarning string
+  name string @1 !
+  served bool @2 !
+  storage bool @3 !
+  deprecated bool @7
+  deprecationWarning string @8?
   schema any
-  subresources CustomResourceSubresources
-  additionalPrinterColumns [CustomResourceColumnDefinition]
-  selectableFields [SelectableField]
+  subresources CustomResourceSubresources @5?
+  additionalPrinterColumns [CustomResourceColumnDefinition] @6
+  selectableFields [SelectableField] @9
 type CustomResourceSubresources
   status any
-  scale CustomResourceSubresourceScale
+  scale CustomResourceSubresourceScale @2?
 type CustomResourceSubresourceScale
-  specReplicasPath string !
-  statusReplicasPath string !
-  labelSelectorPath string
+  specReplicasPath string @1 !
+  statusReplicasPath string @2 !
+  labelSelectorPath string @3?
 type CustomResourceColumnDefinition
-  name string !
-  type string !
-  format string
-  description string
-  priority int
-  jsonPath string !
+  name string @1 !
+  type string @2 !
+  format string @3
+  description string @4
+  priority int @5
+  jsonPath string @6 !
 type SelectableField
-  jsonPath string !
+  jsonPath string @1 !
 type CustomResourceDefinitionStatus
-  conditions [Condition] key=type
-  acceptedNames CustomResourceDefinitionNames
-  storedVersions [string]
-  observedGeneration int64
+  conditions [Condition] @1 key=type
+  acceptedNames CustomResourceDefinitionNames @2
+  storedVersions [string] @3
+  observedGeneration int64 @4
 """

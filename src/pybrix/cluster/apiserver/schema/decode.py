@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,64 +32,113 @@ class Decoded:
     unknown: list[str] = field(default_factory=list)
 
 
-def decode_struct(data: Any, shape: Shape) -> Decoded:
+def decode_struct(data: Any, shape: Shape, *, trusted: Mapping[str, Any] | None = None) -> Decoded:
     """Return a copy of `data` as the shape has it.
+
+    Args:
+        trusted: a decoded object of the shape; its own parts in `data` are taken over as they are, not copied.
 
     Raises:
         WrongType: a value does not fit.
     """
     if not isinstance(data, dict):
         raise WrongType(f"cannot decode {_kind(data)} into {shape.name or 'an object'}")
+    known = {}
+    if trusted is not None:
+        known = {k: v for k, v in data.items() if k != "metadata" and v is trusted.get(k) and v is not None}
+        data = {k: v for k, v in data.items() if k not in known}
     decoded = Decoded({})
-    decoded.value = _decode(data, shape, "", decoded.unknown, 0)
+    decoded.value = {**known, **_struct(data, shape, decoded.unknown, 0)}
     return decoded
 
 
-def _decode(value: Any, shape: Shape, path: str, unknown: list[str], depth: int) -> Any:
+# Paths are put together on the way out of what is wrong, so that what is right does not pay for them.
+
+
+def _decode(value: Any, shape: Shape, unknown: list[str], depth: int) -> Any:
     if depth > MAX_DEPTH:
-        raise WrongType(f"{path}: nested deeper than {MAX_DEPTH} levels")
-    match shape.form:
-        case Form.ANY:
-            return value
-        case Form.SCALAR:
-            return _scalar(value, shape.name, path)
-        case Form.LIST:
-            if not isinstance(value, list):
-                raise WrongType(f"{path}: cannot decode {_kind(value)} into a list")
-            assert shape.item is not None
-            return [_decode(v, shape.item, f"{path}[{i}]", unknown, depth + 1) for i, v in enumerate(value)]
-        case Form.MAP:
-            if not isinstance(value, dict):
-                raise WrongType(f"{path}: cannot decode {_kind(value)} into a map")
-            assert shape.item is not None
-            item = shape.item
-            return {
-                k: _decode(v, item, f"{path}.{k}", unknown, depth + 1)
-                for k, v in value.items()
-                if v is not None or item.name == "string" or item.form is Form.ANY
-            }
-        case Form.STRUCT:
-            return _struct(value, shape, path, unknown, depth)
+        raise _Misfit(f"nested deeper than {MAX_DEPTH} levels")
+    form = shape.form
+    if form is Form.SCALAR:
+        return _scalar(value, shape.name)
+    if form is Form.STRUCT:
+        return _struct(value, shape, unknown, depth)
+    if form is Form.LIST:
+        if not isinstance(value, list):
+            raise _Misfit(f"cannot decode {_kind(value)} into a list")
+        assert shape.item is not None
+        return [_part(v, shape.item, f"[{i}]", unknown, depth) for i, v in enumerate(value)]
+    if form is Form.MAP:
+        return _map(value, shape, unknown, depth)
+    return value
 
 
-def _struct(value: Any, shape: Shape, path: str, unknown: list[str], depth: int) -> dict[str, Any]:
+def _part(value: Any, shape: Shape, name: str, unknown: list[str], depth: int) -> Any:
+    num_known = len(unknown)
+    try:
+        decoded = _decode(value, shape, unknown, depth + 1)
+    except WrongType as err:
+        raise _below(name, err) from err
+    for index in range(num_known, len(unknown)):
+        unknown[index] = _join(name, unknown[index])
+    return decoded
+
+
+def _map(value: Any, shape: Shape, unknown: list[str], depth: int) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise WrongType(f"{path}: cannot decode {_kind(value)} into {shape.name or 'an object'}")
+        raise _Misfit(f"cannot decode {_kind(value)} into a map")
+    item = shape.item
+    assert item is not None
+    if item.name == "string":
+        if all(type(v) is str for v in value.values()):
+            return dict(value)
+        return {k: _part(v, item, k, unknown, depth) for k, v in value.items()}
+    return {k: _part(v, item, k, unknown, depth) for k, v in value.items() if v is not None or item.form is Form.ANY}
+
+
+def _struct(value: Any, shape: Shape, unknown: list[str], depth: int) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _Misfit(f"cannot decode {_kind(value)} into {shape.name or 'an object'}")
     built: dict[str, Any] = {}
+    fields = shape.fields
     for name, part in value.items():
-        described = shape.fields.get(name)
-        at = f"{path}.{name}" if path else name
+        described = fields.get(name)
         if described is None:
             if shape.is_open:
                 built[name] = part
             else:
-                unknown.append(at)
+                unknown.append(name)
         elif part is not None:
-            built[name] = _decode(part, described.shape, at, unknown, depth + 1)
+            below = described.shape
+            if below.form is not Form.SCALAR:
+                built[name] = _part(part, below, name, unknown, depth)
+            elif below.name == "string" and type(part) is str:
+                built[name] = part
+            else:
+                try:
+                    built[name] = _scalar(part, below.name)
+                except WrongType as err:
+                    raise _below(name, err) from err
     return built
 
 
-def _scalar(value: Any, name: str, path: str) -> Any:
+_WORDS = {"int": "integer", "int64": "integer", "float": "number", "bool": "boolean", "intstr": "integer or string"}
+"""What types are called in manifests."""
+
+
+class _Misfit(WrongType):
+    """A wrong type whose message does not begin with a path yet."""
+
+
+def _below(name: str, err: WrongType) -> WrongType:
+    return WrongType(f"{name}: {err}" if isinstance(err, _Misfit) else _join(name, str(err)))
+
+
+def _join(name: str, path: str) -> str:
+    return f"{name}{path}" if path.startswith("[") else f"{name}.{path}"
+
+
+def _scalar(value: Any, name: str) -> Any:
     match name:
         case "string":
             if value is None:
@@ -113,23 +163,23 @@ def _scalar(value: Any, name: str, path: str) -> Any:
                 try:
                     parse_quantity(value)
                 except ValueError as err:
-                    raise WrongType(f"{path}: quantities must match the regular expression: {err}") from err
+                    raise _Misfit(f"quantities must match the regular expression: {err}") from err
                 return str(value)
         case "bytes":
             if isinstance(value, str):
                 try:
                     base64.b64decode(value, validate=True)
                 except (binascii.Error, ValueError) as err:
-                    raise WrongType(f"{path}: illegal base64 data") from err
+                    raise _Misfit("illegal base64 data") from err
                 return value
         case "time" | "microtime":
             if isinstance(value, str):
                 try:
                     parse_rfc3339(value)
                 except ValueError as err:
-                    raise WrongType(f"{path}: {value!r} is not an RFC 3339 time") from err
+                    raise _Misfit(f'"{value}" is not an RFC 3339 time') from err
                 return value
-    raise WrongType(f"{path}: cannot decode {_kind(value)} into a value of type {name}")
+    raise _Misfit(f"cannot decode {_kind(value)} into a value of type {_WORDS.get(name, name)}")
 
 
 def _kind(value: Any) -> str:

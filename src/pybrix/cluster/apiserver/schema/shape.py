@@ -7,9 +7,10 @@ kinds are described in a line-based notation, which `parse_types` reads:
       name string @1 !
       ports [ContainerPort] @6 key=containerPort,protocol
 
-`[T]` is a list, `{T}` a map from strings, `!` required, `@n` the number in the protobuf form, `key=` the fields that
-identify an item (the first one is the strategic merge key unless `patch=` says otherwise), `set` a list without
-duplicates, `retain` the strategic-merge strategy retainKeys.
+`[T]` is a list, `{T}` a map from strings, `!` required, `key=` the fields that identify an item (the first one is the
+strategic merge key unless `patch=` says otherwise), `set` a list without duplicates, `retain` the strategic-merge
+strategy retainKeys. `@n` is the number in the protobuf form; `@2.1` is number 1 of the message that is number 2, whose
+fields JSON has inline, and `@n?` is sent only where it is set, so that its zero means zero.
 """
 
 from __future__ import annotations
@@ -57,6 +58,14 @@ class Shape:
     """Of a list or a map."""
     is_open: bool = False
     """Whether a struct may have fields that are not described."""
+    _as_item: Field | None = None
+
+    @property
+    def as_item(self) -> Field:
+        """The item of a list or a map as a field without a name; the same one each time."""
+        if self._as_item is None:
+            self._as_item = Field("", self.item or ANY)
+        return self._as_item
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,8 +75,10 @@ class Field:
     name: str
     shape: Shape
     is_required: bool = False
-    number: int = 0
-    """In the protobuf form; 0 when unknown."""
+    number: tuple[int, ...] = ()
+    """In the protobuf form, with those of the messages around it that JSON has inline; empty when unknown."""
+    has_presence: bool = False
+    """Whether the protobuf form tells a zero from what is not set: a pointer of Go's."""
     list_type: ListType = ListType.ATOMIC
     keys: tuple[str, ...] = ()
     key_defaults: Mapping[str, Any] = dataclass_field(default_factory=dict)
@@ -119,7 +130,8 @@ def _parse_field(line: str, shapes: Mapping[str, Shape]) -> Field:
         if flag == "!":
             options["is_required"] = True
         elif flag.startswith("@"):
-            options["number"] = int(flag[1:])
+            options["number"] = tuple(map(int, flag[1:].removesuffix("?").split(".")))
+            options["has_presence"] = flag.endswith("?")
         elif word == "key":
             keys = tuple(value.split(","))
             options |= {"list_type": ListType.MAP, "keys": keys, "merge_key": options.get("merge_key") or keys[0]}

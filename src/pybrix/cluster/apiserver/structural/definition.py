@@ -286,7 +286,7 @@ class _Check:
         if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
             self.causes.append(invalid_value(f"{path}.type", type_name(schema), "must be object"))
             return
-        allowed = ("type", "description", "properties", "required", "title")
+        allowed = ("type", "properties", "required")
         for name in schema:
             if name not in allowed:
                 self.refuse(f"{path}.{name}", "must not be specified in metadata: only its name can be restricted")

@@ -7,9 +7,10 @@ https://github.com/google/cel-spec/blob/master/proto/cel/expr/syntax.proto
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from pybrix.base.protobufwire import read_fields
 from pybrix.cluster.apiserver.structural.cel import Program
 from pybrix.cluster.apiserver.structural.rules import escape
 from pybrix.cluster.apiserver.structural.schema import Node
@@ -136,33 +137,6 @@ def _text(message: Expr, number: int) -> str:
 
 def _message(data: bytes) -> Expr:
     found: Expr = {}
-    for number, value in _fields(data):
+    for number, value in read_fields(data):
         found.setdefault(number, []).append(value)
     return found
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        wire = tag & 7
-        if wire == 0:
-            value, at = _varint(data, at)
-            yield tag >> 3, value
-        else:
-            size = 8 if wire == 1 else 4
-            if wire == 2:
-                size, at = _varint(data, at)
-            yield tag >> 3, data[at : at + size]
-            at += size
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            return value, at
-        shift += 7

@@ -205,6 +205,7 @@ def declarations() -> list[Any]:
         ("sets.contains", False, _T.BOOL, [_T.LIST, _T.LIST], _contains),
         ("sets.equivalent", False, _T.BOOL, [_T.LIST, _T.LIST], lambda a, b: _contains(a, b) and _contains(b, a)),
         ("sets.intersects", False, _T.BOOL, [_T.LIST, _T.LIST], lambda a, b: any(x in b for x in a)),
+        ("jsonpatch.escapeKey", False, _T.STRING, from_text, lambda key: key.replace("~", "~0").replace("/", "~1")),
         ("url", False, _OPAQUE, from_text, _url),
         ("isURL", False, _T.BOOL, from_text, _is(_parse_url)),
         ("getScheme", True, _T.STRING, opaque, _of_url(lambda u: u.scheme)),

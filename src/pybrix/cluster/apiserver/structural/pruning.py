@@ -11,6 +11,7 @@ from pybrix.cluster.apiserver.structural import paths
 from pybrix.cluster.apiserver.structural.schema import EMBEDDED_KEYS, MAX_DEPTH, Node
 
 _SHOWN_PATH = 100
+_INT64_END = 2**63
 
 
 class TooDeep(ValueError):
@@ -18,7 +19,9 @@ class TooDeep(ValueError):
 
 
 def fresh(value: Any) -> Any:
-    """Return a deep copy.
+    """Return a deep copy, as an API server writes it: a number without a fraction is an integer, whatever its spelling.
+
+    Go prints the floating 1.0 as `1`, and typed clients rely on it: they refuse `1.0` where their type is an integer.
 
     Raises:
         TooDeep: it is nested deeper than `MAX_DEPTH`.
@@ -36,6 +39,8 @@ def _copy(value: Any, depth: int) -> Any:
         return {k: _copy(v, depth + 1) for k, v in value.items()}
     if isinstance(value, list):
         return [_copy(v, depth + 1) for v in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < _INT64_END:
+        return int(value)
     return value
 
 

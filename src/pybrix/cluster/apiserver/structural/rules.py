@@ -13,10 +13,10 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-from pybrix.cluster.apiserver.failures import Cause
+from pybrix.cluster.apiserver.failures import Cause, duplicate, invalid_value
 from pybrix.cluster.apiserver.structural import cel, paths
 from pybrix.cluster.apiserver.structural.schema import ABSENT, Node, Rule
-from pybrix.cluster.apiserver.structural.validation import is_integral, item_identity, type_name
+from pybrix.cluster.apiserver.structural.validation import is_integral, item_identity, short_value, type_name
 
 REASONS = ("FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate")
 BUDGET = 1_000_000
@@ -151,13 +151,15 @@ class _Walk:
         self._fail(rule, value, path, _message(compiled, values), rule.reason)
 
     def _fail(self, rule: Rule, value: Any, path: str, text: str, reason: str) -> None:
+        # As newer API servers do: the value where it is one word, the type where it is a whole object or list.
+        shown = type_name(value) if isinstance(value, dict | list) else short_value(value)
         words = {
             "FieldValueForbidden": f"Forbidden: {text}",
             "FieldValueRequired": f"Required value: {text}",
-            "FieldValueDuplicate": f'Duplicate value: "{type_name(value)}": {text}',
+            "FieldValueDuplicate": f"{duplicate(path, shown).message}: {text}",
         }
         known = reason if reason in REASONS else "FieldValueInvalid"
-        self.causes.append(Cause(path, words.get(known, f'Invalid value: "{type_name(value)}": {text}'), known))
+        self.causes.append(Cause(path, words.get(known, invalid_value(path, shown, text).message), known))
 
     def _show(self, value: Any, node: Node, *, is_object: bool = False) -> Any:
         """Return a value as expressions see it: what the schema describes, under escaped names."""

@@ -65,7 +65,7 @@ def _wrong_type(path: str, value: Any, wanted: str) -> Cause:
     got = type_name(value)
     if got == "integer" and wanted == "integer":
         return Cause(
-            path, f"Invalid value: {_short(value)}: {path} in body must fit in 64 bits", "FieldValueTypeInvalid"
+            path, f"Invalid value: {short_value(value)}: {path} in body must fit in 64 bits", "FieldValueTypeInvalid"
         )
     text = f'Invalid value: "{got}": {path or "the object"} in body must be of type {wanted}: "{got}"'
     return Cause(path, text, "FieldValueTypeInvalid")
@@ -90,7 +90,7 @@ def _validate(value: Any, node: Node, old: Any, path: str, causes: list[Cause]) 
         _validate_number(value, node.values, path, causes)
     if "enum" in node.values and not any(_is_same(value, choice) for choice in node.values["enum"]):
         choices = [c if isinstance(c, str) else json.dumps(c) for c in node.values["enum"]]
-        causes.append(not_supported(path, _short(value), choices))
+        causes.append(not_supported(path, short_value(value), choices))
     _validate_junctors(value, node, path, causes)
 
 
@@ -161,7 +161,7 @@ def _validate_unique(value: list[Any], node: Node, path: str, causes: list[Cause
                 shown = paths.keyed({k: part.get(k) for k in node.keys})
                 causes.append(Cause(at, f"Duplicate value: {shown}", "FieldValueDuplicate"))
             else:
-                causes.append(duplicate(at, _short(part)))
+                causes.append(duplicate(at, short_value(part)))
         seen.add(identity)
 
 
@@ -188,11 +188,13 @@ def _validate_string(value: str, rules: Mapping[str, Any], path: str, causes: li
         except cel.CelError:
             fits = False
         if not fits:
-            causes.append(invalid_value(path, _short(value), f"{path} in body should match '{rules['pattern']}'"))
+            causes.append(invalid_value(path, short_value(value), f"{path} in body should match '{rules['pattern']}'"))
     form = rules.get("format")
     if form is not None and not is_format(form, value):
         causes.append(
-            invalid_value(path, _short(value), f"{path} in body must be of type {form}: {json.dumps(_short(value))}")
+            invalid_value(
+                path, short_value(value), f"{path} in body must be of type {form}: {json.dumps(short_value(value))}"
+            )
         )
 
 
@@ -249,7 +251,7 @@ def _is_same(left: Any, right: Any) -> bool:
     return bool(left == right) and isinstance(left, bool) == isinstance(right, bool)
 
 
-def _short(value: Any) -> Any:
+def short_value(value: Any) -> Any:
     """Return what of a value an error shows."""
     if isinstance(value, str):
         return value if len(value) <= 200 else value[:200] + "..."

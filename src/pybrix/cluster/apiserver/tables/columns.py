@@ -2,115 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from pybrix.cluster.apiserver.tables.ages import age
+from pybrix.cluster.apiserver.tables.cells import (
+    NONE,
+    Column,
+    Data,
+    Layout,
+    age_of,
+    columns,
+    name_of,
+    print_labels,
+    print_selector,
+    shorten,
+)
 from pybrix.cluster.apiserver.tables.pods import pod_cells
-
-Data = dict[str, Any]
-Cells = Callable[[Data, datetime], list[Any]]
-_NONE = "<none>"
-_SHOWN_ENDPOINTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """`priority` 0 is always shown, 1 with `-o wide`."""
-
-    name: str
-    type: str = "string"
-    priority: int = 0
-    format: str = ""
-    description: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    columns: tuple[Column, ...]
-    cells: Cells
-
-
-def _columns(shown: str, wide: str = "") -> tuple[Column, ...]:
-    names = [(name, 0) for name in shown.split("|")] + [(name, 1) for name in wide.split("|") if name]
-    return tuple(Column(name, priority=priority, format="name" if name == "Name" else "") for name, priority in names)
-
-
-def _name(data: Data) -> str:
-    return str(data["metadata"].get("name", ""))
-
-
-def _age(data: Data, now: datetime) -> str:
-    return age(data["metadata"].get("creationTimestamp"), now)
+from pybrix.cluster.apiserver.tables.workloads import WORKLOADS
 
 
 def plain_cells(data: Data, now: datetime) -> list[Any]:
-    return [_name(data), _age(data, now)]
-
-
-def _labels(labels: dict[str, str] | None) -> str:
-    return ",".join(f"{k}={v}" for k, v in sorted((labels or {}).items())) or _NONE
-
-
-def _selector(selector: Data | None) -> str:
-    if not selector:
-        return _NONE
-    terms = [f"{k}={v}" for k, v in sorted(selector.get("matchLabels", {}).items())]
-    for e in selector.get("matchExpressions", ()):
-        values = ",".join(sorted(e.get("values", ())))
-        match e.get("operator"):
-            case "In":
-                terms.append(f"{e['key']} in ({values})")
-            case "NotIn":
-                terms.append(f"{e['key']} notin ({values})")
-            case "Exists":
-                terms.append(e["key"])
-            case "DoesNotExist":
-                terms.append(f"!{e['key']}")
-    return ",".join(terms) or _NONE
-
-
-def _containers(data: Data) -> tuple[str, str]:
-    containers = data.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
-    return ",".join(c.get("name", "") for c in containers), ",".join(c.get("image", "") for c in containers)
-
-
-def _deployment(data: Data, now: datetime) -> list[Any]:
-    spec, status = data.get("spec", {}), data.get("status", {})
-    names, images = _containers(data)
-    return [
-        _name(data),
-        f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 0)}",
-        status.get("updatedReplicas", 0),
-        status.get("availableReplicas", 0),
-        _age(data, now),
-        names,
-        images,
-        _selector(spec.get("selector")),
-    ]
-
-
-def _replicaset(data: Data, now: datetime) -> list[Any]:
-    spec, status = data.get("spec", {}), data.get("status", {})
-    names, images = _containers(data)
-    return [
-        _name(data),
-        spec.get("replicas", 0),
-        status.get("replicas", 0),
-        status.get("readyReplicas", 0),
-        _age(data, now),
-        names,
-        images,
-        _selector(spec.get("selector")),
-    ]
+    return [name_of(data), age_of(data, now)]
 
 
 def _service(data: Data, now: datetime) -> list[Any]:
     spec = data.get("spec", {})
     kind = spec.get("type", "ClusterIP")
-    external = ",".join(spec.get("externalIPs", ())) or _NONE
+    external = ",".join(spec.get("externalIPs", ())) or NONE
     if kind == "ExternalName":
         external = spec.get("externalName", "")
     elif kind == "LoadBalancer":
@@ -121,13 +40,13 @@ def _service(data: Data, now: datetime) -> list[Any]:
         for p in spec.get("ports", ())
     )
     return [
-        _name(data),
+        name_of(data),
         kind,
-        spec.get("clusterIP") or _NONE,
+        spec.get("clusterIP") or NONE,
         external,
-        ports or _NONE,
-        _age(data, now),
-        _labels(spec.get("selector")),
+        ports or NONE,
+        age_of(data, now),
+        print_labels(spec.get("selector")),
     ]
 
 
@@ -135,18 +54,12 @@ def _endpoint_slice(data: Data, now: datetime) -> list[Any]:
     ports = [str(p["port"]) if p.get("port") is not None else "*" for p in data.get("ports", ())]
     addresses = [a for e in data.get("endpoints", ()) for a in e.get("addresses", ())]
     return [
-        _name(data),
+        name_of(data),
         data.get("addressType", ""),
-        _shorten(ports) or "<unset>",
-        _shorten(addresses) or "<unset>",
-        _age(data, now),
+        shorten(ports) or "<unset>",
+        shorten(addresses) or "<unset>",
+        age_of(data, now),
     ]
-
-
-def _shorten(values: list[str]) -> str:
-    text = ",".join(values[:_SHOWN_ENDPOINTS])
-    more = len(values) - _SHOWN_ENDPOINTS
-    return f"{text} + {more} more..." if more > 0 else text
 
 
 def _node(data: Data, now: datetime) -> list[Any]:
@@ -160,13 +73,13 @@ def _node(data: Data, now: datetime) -> list[Any]:
     addresses = {a.get("type"): a.get("address") for a in reversed(status.get("addresses", []))}
     info = status.get("nodeInfo", {})
     return [
-        _name(data),
+        name_of(data),
         ",".join(words),
-        ",".join(sorted(filter(None, roles))) or _NONE,
-        _age(data, now),
+        ",".join(sorted(filter(None, roles))) or NONE,
+        age_of(data, now),
         info.get("kubeletVersion", ""),
-        addresses.get("InternalIP") or _NONE,
-        addresses.get("ExternalIP") or _NONE,
+        addresses.get("InternalIP") or NONE,
+        addresses.get("ExternalIP") or NONE,
         info.get("osImage") or "<unknown>",
         info.get("kernelVersion") or "<unknown>",
         info.get("containerRuntimeVersion") or "<unknown>",
@@ -191,10 +104,93 @@ def _event(data: Data, now: datetime) -> list[Any]:
         data.get("message", "").strip(),
         age(first, now),
         count,
-        _name(data),
+        name_of(data),
     ]
 
 
+def _binding(data: Data, now: datetime) -> list[Any]:
+    role = data.get("roleRef", {})
+    subjects: dict[str, list[str]] = {"User": [], "Group": [], "ServiceAccount": []}
+    for subject in data.get("subjects", ()):
+        namespace = subject.get("namespace", "") if subject.get("kind") == "ServiceAccount" else ""
+        name = f"{namespace}/{subject.get('name', '')}" if namespace else subject.get("name", "")
+        subjects.setdefault(subject.get("kind", ""), []).append(name)
+    return [
+        name_of(data),
+        f"{role.get('kind', '')}/{role.get('name', '')}",
+        age_of(data, now),
+        *(", ".join(subjects[kind]) for kind in ("User", "Group", "ServiceAccount")),
+    ]
+
+
+def _budget(data: Data, now: datetime) -> list[Any]:
+    spec = data.get("spec", {})
+    return [
+        name_of(data),
+        str(spec.get("minAvailable", "N/A")),
+        str(spec.get("maxUnavailable", "N/A")),
+        data.get("status", {}).get("disruptionsAllowed", 0),
+        age_of(data, now),
+    ]
+
+
+def _ingress(data: Data, now: datetime) -> list[Any]:
+    spec = data.get("spec", {})
+    hosts = [r["host"] for r in spec.get("rules", ()) if r.get("host")]
+    found = (data.get("status", {}).get("loadBalancer") or {}).get("ingress", ())
+    return [
+        name_of(data),
+        spec.get("ingressClassName") or NONE,
+        shorten(hosts) or "*",
+        ",".join(i.get("ip") or i.get("hostname", "") for i in found),
+        "80, 443" if spec.get("tls") else "80",
+        age_of(data, now),
+    ]
+
+
+def _metric(metric: Data, current: Data) -> str:
+    """Return one metric of an autoscaler: what is and what is wanted."""
+    source = metric.get("resource") or metric.get("containerResource") or {}
+    target, is_now = source.get("target", {}), (current.get("resource") or {}).get("current", {})
+    name = f"{source.get('name', metric.get('type', '').lower())}: "
+    if "averageUtilization" in target:
+        value = is_now.get("averageUtilization")
+        return f"{name}{'<unknown>' if value is None else f'{value}%'}/{target['averageUtilization']}%"
+    wanted = target.get("averageValue") or target.get("value")
+    return f"{name}<unknown>/{wanted}" if wanted else f"{name}<unknown>"
+
+
+def _autoscaler(data: Data, now: datetime) -> list[Any]:
+    spec, status = data.get("spec", {}), data.get("status", {})
+    target, metrics = spec.get("scaleTargetRef", {}), spec.get("metrics", [])
+    current = status.get("currentMetrics") or []
+    targets = [_metric(m, current[i] if i < len(current) else {}) for i, m in enumerate(metrics)]
+    return [
+        name_of(data),
+        f"{target.get('kind', '')}/{target.get('name', '')}",
+        ", ".join(targets[:2]) + (f" + {len(targets) - 2} more..." if len(targets) > 2 else "") or NONE,
+        str(spec.get("minReplicas", "<unset>")),
+        spec.get("maxReplicas", 0),
+        status.get("currentReplicas", 0),
+        age_of(data, now),
+    ]
+
+
+def _priority_class(data: Data, now: datetime) -> list[Any]:
+    return [
+        name_of(data),
+        data.get("value", 0),
+        bool(data.get("globalDefault")),
+        age_of(data, now),
+        data.get("preemptionPolicy", ""),
+    ]
+
+
+def _since(data: Data, now: datetime) -> list[Any]:
+    return [name_of(data), data["metadata"].get("creationTimestamp", "")]
+
+
+_BINDING_COLUMNS = columns("Name|Role|Age", "Users|Groups|ServiceAccounts")
 _EVENT_COLUMNS = tuple(
     Column(name, priority=priority, format="name" if name == "Name" else "")
     for name, priority in (
@@ -204,38 +200,51 @@ _EVENT_COLUMNS = tuple(
 )  # fmt: skip
 
 LAYOUTS: dict[str, Layout] = {
-    "pods": Layout(_columns("Name|Ready|Status|Restarts|Age", "IP|Node|Nominated Node|Readiness Gates"), pod_cells),
-    "services": Layout(_columns("Name|Type|Cluster-IP|External-IP|Port(s)|Age", "Selector"), _service),
-    "deployments.apps": Layout(
-        _columns("Name|Ready|Up-to-date|Available|Age", "Containers|Images|Selector"), _deployment
-    ),
-    "replicasets.apps": Layout(_columns("Name|Desired|Current|Ready|Age", "Containers|Images|Selector"), _replicaset),
-    "endpointslices.discovery.k8s.io": Layout(_columns("Name|AddressType|Ports|Endpoints|Age"), _endpoint_slice),
+    **WORKLOADS,
+    "pods": Layout(columns("Name|Ready|Status|Restarts|Age", "IP|Node|Nominated Node|Readiness Gates"), pod_cells),
+    "services": Layout(columns("Name|Type|Cluster-IP|External-IP|Port(s)|Age", "Selector"), _service),
+    "endpointslices.discovery.k8s.io": Layout(columns("Name|AddressType|Ports|Endpoints|Age"), _endpoint_slice),
     "nodes": Layout(
-        _columns("Name|Status|Roles|Age|Version", "Internal-IP|External-IP|OS-Image|Kernel-Version|Container-Runtime"),
+        columns("Name|Status|Roles|Age|Version", "Internal-IP|External-IP|OS-Image|Kernel-Version|Container-Runtime"),
         _node,
     ),
     "namespaces": Layout(
-        _columns("Name|Status|Age"), lambda d, now: [_name(d), d.get("status", {}).get("phase", ""), _age(d, now)]
+        columns("Name|Status|Age"), lambda d, now: [name_of(d), d.get("status", {}).get("phase", ""), age_of(d, now)]
     ),
     "events": Layout(_EVENT_COLUMNS, _event),
     "configmaps": Layout(
-        _columns("Name|Data|Age"),
-        lambda d, now: [_name(d), len(d.get("data", ())) + len(d.get("binaryData", ())), _age(d, now)],
+        columns("Name|Data|Age"),
+        lambda d, now: [name_of(d), len(d.get("data", ())) + len(d.get("binaryData", ())), age_of(d, now)],
     ),
     "secrets": Layout(
-        _columns("Name|Type|Data|Age"),
-        lambda d, now: [_name(d), d.get("type", ""), len(d.get("data", ())), _age(d, now)],
+        columns("Name|Type|Data|Age"),
+        lambda d, now: [name_of(d), d.get("type", ""), len(d.get("data", ())), age_of(d, now)],
     ),
     "serviceaccounts": Layout(
-        _columns("Name|Secrets|Age"), lambda d, now: [_name(d), len(d.get("secrets", ())), _age(d, now)]
+        columns("Name|Secrets|Age"), lambda d, now: [name_of(d), len(d.get("secrets", ())), age_of(d, now)]
     ),
     "leases.coordination.k8s.io": Layout(
-        _columns("Name|Holder|Age"),
-        lambda d, now: [_name(d), d.get("spec", {}).get("holderIdentity", ""), _age(d, now)],
+        columns("Name|Holder|Age"),
+        lambda d, now: [name_of(d), d.get("spec", {}).get("holderIdentity", ""), age_of(d, now)],
     ),
-    "customresourcedefinitions.apiextensions.k8s.io": Layout(
-        _columns("Name|Created At"), lambda d, now: [_name(d), d["metadata"].get("creationTimestamp", "")]
+    "customresourcedefinitions.apiextensions.k8s.io": Layout(columns("Name|Created At"), _since),
+    "roles.rbac.authorization.k8s.io": Layout(columns("Name|Created At"), _since),
+    "clusterroles.rbac.authorization.k8s.io": Layout(columns("Name|Created At"), _since),
+    "rolebindings.rbac.authorization.k8s.io": Layout(_BINDING_COLUMNS, _binding),
+    "clusterrolebindings.rbac.authorization.k8s.io": Layout(_BINDING_COLUMNS, _binding),
+    "poddisruptionbudgets.policy": Layout(
+        columns("Name|Min Available|Max Unavailable|Allowed Disruptions|Age"), _budget
+    ),
+    "networkpolicies.networking.k8s.io": Layout(
+        columns("Name|Pod-Selector|Age"),
+        lambda d, now: [name_of(d), print_selector(d.get("spec", {}).get("podSelector")), age_of(d, now)],
+    ),
+    "ingresses.networking.k8s.io": Layout(columns("Name|Class|Hosts|Address|Ports|Age"), _ingress),
+    "horizontalpodautoscalers.autoscaling": Layout(
+        columns("Name|Reference|Targets|MinPods|MaxPods|Replicas|Age"), _autoscaler
+    ),
+    "priorityclasses.scheduling.k8s.io": Layout(
+        columns("Name|Value|Global-Default|Age|PreemptionPolicy"), _priority_class
     ),
 }
-PLAIN = Layout(_columns("Name|Age"), plain_cells)
+PLAIN = Layout(columns("Name|Age"), plain_cells)

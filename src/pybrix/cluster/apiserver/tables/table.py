@@ -11,7 +11,8 @@ from typing import Any
 
 from pybrix.cluster.apiserver.resources import ResourceType
 from pybrix.cluster.apiserver.tables.ages import age
-from pybrix.cluster.apiserver.tables.columns import LAYOUTS, PLAIN, Column, Layout
+from pybrix.cluster.apiserver.tables.cells import Column, Layout
+from pybrix.cluster.apiserver.tables.columns import LAYOUTS, PLAIN
 from pybrix.cluster.apiserver.tables.jsonpath import BadPath, find
 
 Data = dict[str, Any]
@@ -54,7 +55,7 @@ def find_all(path: str, data: Data) -> list[Any]:
 
 def _cell(found: list[Any], kind: str, now: datetime) -> Any:
     if not found or found[0] is None:
-        return "<none>" if kind == "string" else None
+        return None
     if kind == "date":
         return age(found[0], now)
     if kind == "string":

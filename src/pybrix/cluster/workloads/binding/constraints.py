@@ -1,7 +1,6 @@
-"""Whether a node may have a pod at all, whatever room it has. Pure.
+"""Whether a node may have a pod at all, whatever room it has and whoever is there; and which nodes it prefers. Pure.
 
-Supported are cordons, readiness, nodeSelector, required node affinity, taints and tolerations. Required affinity
-between pods is refused with a reason rather than passed over; preferences are passed over.
+Cordons, readiness, nodeSelector, node affinity, taints and tolerations.
 """
 
 from __future__ import annotations
@@ -9,20 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pybrix.api.core import Node, Pod, Taint, Toleration
+from pybrix.api.core import Node, Pod
 from pybrix.api.selectors import Requirement
 from pybrix.cluster.workloads.binding.state import is_node_ready
+from pybrix.cluster.workloads.taints import toleration_of
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 _MISMATCH = "node(s) didn't match Pod's node affinity/selector"
-
-
-def unsupported(pod: Pod) -> str:
-    """Say which of a pod's conditions this cluster cannot keep; empty when it can keep them all."""
-    for kind in ("podAffinity", "podAntiAffinity"):
-        if ((pod.spec.affinity or {}).get(kind) or {}).get(_REQUIRED):
-            return f"spec.affinity.{kind}.{_REQUIRED} is not supported by this cluster"
-    return ""
 
 
 def obstacle(pod: Pod, node: Node) -> str:
@@ -31,40 +24,42 @@ def obstacle(pod: Pod, node: Node) -> str:
         return "node(s) were unschedulable"
     if not is_node_ready(node):
         return "node(s) were not ready"
-    if any(node.metadata.labels.get(k) != v for k, v in pod.spec.node_selector.items()):
+    if not is_in_affinity(pod, node):
         return _MISMATCH
-    if not _is_in_affinity(pod, node):
-        return _MISMATCH
-    taint = next((t for t in node.spec.taints if not _is_tolerated(t, pod.spec.tolerations)), None)
+    hard = (t for t in node.spec.taints if t.effect in ("NoSchedule", "NoExecute"))
+    taint = next((t for t in hard if toleration_of(t, pod.spec.tolerations) is None), None)
     if taint is not None:
         return f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"
     return ""
 
 
-def _is_tolerated(taint: Taint, tolerations: list[Toleration]) -> bool:
-    if taint.effect not in ("NoSchedule", "NoExecute"):
-        return True
-    return any(
-        t.effect in ("", taint.effect)
-        and (t.key == taint.key or (not t.key and t.operator == "Exists"))
-        and (t.operator == "Exists" or t.value == taint.value)
-        for t in tolerations
-    )
-
-
-def _is_in_affinity(pod: Pod, node: Node) -> bool:
+def is_in_affinity(pod: Pod, node: Node) -> bool:
+    """Say whether a node is one of those that the pod's selector and required node affinity name."""
+    if any(node.metadata.labels.get(k) != v for k, v in pod.spec.node_selector.items()):
+        return False
     required = ((pod.spec.affinity or {}).get("nodeAffinity") or {}).get(_REQUIRED)
-    if not required:
-        return True
+    return not required or any(_is_in_term(t, node) for t in required.get("nodeSelectorTerms") or ())
+
+
+def preference(pod: Pod, node: Node) -> int:
+    """Return the weights of the preferred node affinity that a node fulfils."""
+    preferred = ((pod.spec.affinity or {}).get("nodeAffinity") or {}).get(_PREFERRED) or ()
+    return sum(int(p.get("weight") or 0) for p in preferred if _is_in_term(p.get("preference") or {}, node))
+
+
+def soft_taints(pod: Pod, node: Node) -> int:
+    """Return how many taints of a node ask a pod to rather go elsewhere."""
+    soft = (t for t in node.spec.taints if t.effect == "PreferNoSchedule")
+    return sum(toleration_of(t, pod.spec.tolerations) is None for t in soft)
+
+
+def _is_in_term(term: Mapping[str, Any], node: Node) -> bool:
+    by_label, by_field = term.get("matchExpressions") or [], term.get("matchFields") or []
     fields = {"metadata.name": node.metadata.name}
-    for term in required.get("nodeSelectorTerms") or ():
-        by_label, by_field = term.get("matchExpressions") or [], term.get("matchFields") or []
-        # A term without any expression matches nothing.
-        if (by_label or by_field) and (
-            all(_holds(e, node.metadata.labels) for e in by_label) and all(_holds(e, fields) for e in by_field)
-        ):
-            return True
-    return False
+    # A term without any expression matches nothing.
+    return bool(by_label or by_field) and (
+        all(_holds(e, node.metadata.labels) for e in by_label) and all(_holds(e, fields) for e in by_field)
+    )
 
 
 def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 import structlog
 
-from pybrix.api.core import Node, Pod
+from pybrix.api.core import Namespace, Node, PersistentVolumeClaim, Pod
 from pybrix.api.identity import ObjectKey, Uid
 from pybrix.api.meta import Condition, find_condition, set_condition
 from pybrix.base.clock import Clock, format_rfc3339
@@ -33,6 +33,8 @@ class BindingReconciler:
         self._clock = clock
         self._pods = manager.informer(Pod)
         self._nodes = manager.informer(Node)
+        self._namespaces = manager.informer(Namespace)
+        self._claims = manager.informer(PersistentVolumeClaim)
         self._assumed: dict[Uid, str] = {}
 
     def controller(self) -> Controller:
@@ -42,7 +44,9 @@ class BindingReconciler:
             sources=[
                 Watches(self._pods, _cluster, when=is_placement_changed),
                 Watches(self._nodes, _cluster, when=is_room_changed),
+                Watches(self._claims, _cluster, when=lambda _old, _new: False),
             ],
+            reads=[self._namespaces],
         )
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
@@ -50,7 +54,13 @@ class BindingReconciler:
             pod = self._pods.by_uid(uid)
             if pod is None or pod.spec.node_name:
                 del self._assumed[uid]
-        seen = observe(self._nodes.list(), self._pods.list(), self._assumed)
+        seen = observe(
+            self._nodes.list(),
+            self._pods.list(),
+            self._assumed,
+            namespaces={n.metadata.name: n.metadata.labels for n in self._namespaces.list()},
+            claims=frozenset(claim.key for claim in self._claims.list()),
+        )
         if not seen.waiting:
             return None
         failed: StatusError | None = None
@@ -103,7 +113,10 @@ class BindingReconciler:
 
 def is_placement_changed(old: Pod, new: Pod) -> bool:
     """Say whether a pod now needs a node, or leaves room on one."""
-    return (is_waiting(new) and not is_waiting(old)) or old.is_finished != new.is_finished or _wants(old) != _wants(new)
+    # A pod that got its node, or other labels, may be one that others want to be near to or far from.
+    is_other_neighbour = (old.spec.node_name, old.metadata.labels) != (new.spec.node_name, new.metadata.labels)
+    is_other_need = (is_waiting(new) and not is_waiting(old)) or _wants(old) != _wants(new)
+    return is_other_need or is_other_neighbour or old.is_finished != new.is_finished
 
 
 def is_room_changed(old: Node, new: Node) -> bool:
@@ -128,5 +141,5 @@ def _offer(node: Node) -> tuple[object, ...]:
     )
 
 
-def _cluster(_obj: Pod | Node) -> Iterable[ObjectKey]:
+def _cluster(_obj: Pod | Node | PersistentVolumeClaim) -> Iterable[ObjectKey]:
     return (CLUSTER,)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from pybrix.api.core import Container, Node, Pod
-from pybrix.api.identity import Uid
+from pybrix.api.identity import ObjectKey, Uid
 from pybrix.api.meta import find_condition
 from pybrix.base.quantity import parse_quantity
 
@@ -30,9 +30,20 @@ class Observed:
     """Pods without a node, the oldest first."""
     assumed: Mapping[Uid, str] = field(default_factory=dict)
     """Node names of waiting pods that are bound already, which the cache does not show yet."""
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Labels of each namespace."""
+    claims: frozenset[ObjectKey] | None = None
+    """The claims of volumes that there are; None: pods are placed whether theirs are there or not."""
 
 
-def observe(nodes: Iterable[Node], pods: Iterable[Pod], assumed: Mapping[Uid, str]) -> Observed:
+def observe(
+    nodes: Iterable[Node],
+    pods: Iterable[Pod],
+    assumed: Mapping[Uid, str],
+    *,
+    namespaces: Mapping[str, Mapping[str, str]] | None = None,
+    claims: frozenset[ObjectKey] | None = None,
+) -> Observed:
     """Sort pods into those that hold a node's resources and those that wait for a node."""
     bound: list[Pod] = []
     waiting: list[Pod] = []
@@ -44,12 +55,19 @@ def observe(nodes: Iterable[Node], pods: Iterable[Pod], assumed: Mapping[Uid, st
         elif is_waiting(pod):
             waiting.append(pod)
     waiting.sort(key=lambda p: (p.metadata.creation_timestamp or "", p.metadata.namespace, p.metadata.name))
-    return Observed(tuple(sorted(nodes, key=lambda n: n.metadata.name)), tuple(bound), tuple(waiting), dict(assumed))
+    return Observed(
+        tuple(sorted(nodes, key=lambda n: n.metadata.name)),
+        tuple(bound),
+        tuple(waiting),
+        dict(assumed),
+        namespaces or {},
+        claims,
+    )
 
 
 def is_waiting(pod: Pod) -> bool:
-    """Say whether a pod is to be placed here."""
-    is_ours = pod.spec.scheduler_name in ("", SCHEDULER)
+    """Say whether a pod is to be placed here; one with scheduling gates waits for whoever takes them away."""
+    is_ours = pod.spec.scheduler_name in ("", SCHEDULER) and not pod.spec.scheduling_gates
     return is_ours and not (pod.spec.node_name or pod.is_finished or pod.metadata.is_terminating)
 
 

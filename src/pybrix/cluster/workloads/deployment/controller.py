@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pybrix.api.apps import Deployment, ReplicaSet
 from pybrix.api.core import Namespace, Pod
 from pybrix.api.identity import ObjectKey
+from pybrix.api.meta import Object
 from pybrix.base.clock import Clock
-from pybrix.cluster.workloads.claims import compile_selector
 from pybrix.cluster.workloads.deployment.plan import plan
-from pybrix.cluster.workloads.deployment.revisions import is_same_template
 from pybrix.cluster.workloads.deployment.state import Observed, is_rolling, observe, problem
-from pybrix.cluster.workloads.deployment.status import Outcome, next_status
-from pybrix.cluster.workloads.differences import status_difference
-from pybrix.cluster.workloads.lookups import (
-    BY_HOLDER,
-    BY_NAMESPACE,
-    held_or_orphaned,
-    holder_values,
-    is_ending,
-    namespace_values,
-)
-from pybrix.cluster.workloads.owners import confirm_owner
-from pybrix.cluster.workloads.ownwrites import OwnWrites
-from pybrix.kube.errors import AlreadyExists, Conflict, NotFound, StatusError
-from pybrix.runtime.actions import Action, Create, Emit, Patch, PatchStatus, Plan
+from pybrix.cluster.workloads.deployment.status import next_status
+from pybrix.cluster.workloads.templates import is_same_template
+from pybrix.runtime.actions import Emit, Patch, PatchStatus, Plan
 from pybrix.runtime.controller import Controller, For, Owns, Result, Watches
+from pybrix.runtime.differences import status_difference
+from pybrix.runtime.lookups import (
+    BY_HOLDER,
+    held_or_orphaned,
+    index_family,
+    is_ending,
+    who_may_adopt,
+)
 from pybrix.runtime.manager import Manager
-
-LAG_S = 5.0
-"""When to look again if the cache does not catch up with our own writes."""
+from pybrix.runtime.owners import confirm_owner
+from pybrix.runtime.ownwrites import LAG_S, OwnWrites
+from pybrix.runtime.rollout.application import apply_rollout
 
 
 class DeploymentReconciler:
@@ -45,9 +43,7 @@ class DeploymentReconciler:
         # Names are fixed, so nothing is made twice; but a pass on a lagging cache would tell of it twice.
         self._expectations = manager.expectations(ReplicaSet)
         self._writes = OwnWrites(manager.client, self._deployments)
-        self._deployments.add_index(BY_NAMESPACE, namespace_values)
-        self._sets.add_index(BY_HOLDER, holder_values)
-        self._pods.add_index(BY_HOLDER, holder_values)
+        index_family(self._deployments, self._sets, self._pods)
 
     def controller(self) -> Controller:
         return Controller(
@@ -77,7 +73,14 @@ class DeploymentReconciler:
         actions = () if is_ending(self._namespaces, key.namespace) else plan(seen).actions
         # What is written to the Deployment itself comes last, together with its status.
         notes = [a for a in actions if isinstance(a, Patch) and a.cls is Deployment]
-        outcome, error = await self._apply([a for a in actions if a not in notes])
+        outcome, error = await apply_rollout(
+            self._applier,
+            self._client,
+            [a for a in actions if a not in notes],
+            ReplicaSet,
+            _is_same_template,
+            controller="deployment",
+        )
         status, again_s = next_status(seen, outcome, self._clock.now())
         difference = status_difference(deployment.status, status)
         written = deployment
@@ -96,49 +99,8 @@ class DeploymentReconciler:
             pods = [pod for s in candidates for pod in self._pods.by_index(BY_HOLDER, s.uid)]
         return observe(deployment, candidates, pods)
 
-    async def _apply(self, actions: list[Action]) -> tuple[Outcome, StatusError | None]:
-        """Carry out a plan; return what came of the ReplicaSet it creates, and the error to back off for."""
-        create = next((a for a in actions if isinstance(a, Create)), None)
-        if create is None:
-            await self._applier.apply(actions, controller="deployment")
-            return Outcome(), None
-        name = str(create.manifest["metadata"]["name"])
-        try:
-            await self._applier.apply(actions, controller="deployment")
-        except AlreadyExists:
-            # The new collision count changes the Deployment, so the next pass comes by itself.
-            return Outcome(is_collision=await self._is_collision(create)), None
-        except Conflict:
-            raise
-        except StatusError as error:
-            return Outcome(create_error=str(error)), error
-        return Outcome(created=name), None
-
-    async def _is_collision(self, create: Create) -> bool:
-        """Say whether the name of a new ReplicaSet is taken by one that is not the Deployment's of this template.
-
-        Raises:
-            Conflict: it is the right one, on its way out; to be planned anew when it is gone.
-        """
-        metadata = create.manifest["metadata"]
-        try:
-            found = await self._client.get(ReplicaSet, ObjectKey(metadata["namespace"], metadata["name"]))
-        except NotFound:
-            raise Conflict(409, "Conflict", f"ReplicaSet {metadata['name']} just went") from None
-        holder = found.metadata.controller
-        is_own = holder is not None and create.owner is not None and holder.uid == create.owner.uid
-        if is_own and is_same_template(found.spec.template, create.manifest["spec"]["template"]):
-            raise Conflict(409, "Conflict", f"ReplicaSet {metadata['name']} is being deleted")
-        return True
-
     def _who_may_adopt(self, replica_set: ReplicaSet) -> list[ObjectKey]:
-        if replica_set.metadata.controller is not None:
-            return []
-        return [
-            d.key
-            for d in self._deployments.by_index(BY_NAMESPACE, replica_set.metadata.namespace)
-            if not problem(d) and compile_selector(d.spec.selector).matches(replica_set.metadata.labels)
-        ]
+        return who_may_adopt(self._deployments, replica_set, lambda d: d.spec.selector)
 
     def _who_waits_for(self, pod: Pod) -> list[ObjectKey]:
         """Return the Deployment that recreates, and so waits for the pod to be gone."""
@@ -149,6 +111,10 @@ class DeploymentReconciler:
             return []
         deployment = self._deployments.by_uid(owner.uid)
         return [deployment.key] if deployment is not None and not is_rolling(deployment) else []
+
+
+def _is_same_template(replica_set: Object, template: Any) -> bool:
+    return isinstance(replica_set, ReplicaSet) and is_same_template(replica_set.spec.template, template)
 
 
 def _complain(deployment: Deployment, why: str) -> Plan:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pybrix.api import names
 from pybrix.api.apps import Deployment, ReplicaSet, RollingUpdate
 from pybrix.api.core import Pod
-from pybrix.base.quantity import parse_int_or_percent
-from pybrix.cluster.workloads.claims import Claims, claim, compile_selector, selector_problem
-from pybrix.cluster.workloads.deployment.revisions import comparable_template
+from pybrix.cluster.workloads.templates import comparable_template
+from pybrix.runtime.claims import Claims, claim, compile_selector, selector_problem
+from pybrix.runtime.rollout.goal import Goal, Revision, rolling_goal
+from pybrix.runtime.rollout.progress import NO_DEADLINE
+from pybrix.runtime.rollout.revisions import number_in
 
-_NO_DEADLINE = 2**31 - 1
 _DEFAULT_DEADLINE_S = 600
 _DEFAULT_HISTORY = 10
-_QUARTER = "25%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def problem(deployment: Deployment) -> str:
     if spec.strategy.type not in ("RollingUpdate", "Recreate"):
         return f"spec.strategy.type {spec.strategy.type!r} is neither RollingUpdate nor Recreate"
     try:
-        _fenceposts(deployment)
+        goal(deployment)
     except ValueError as error:
         return f"spec.strategy.rollingUpdate: {error}"
     return ""
@@ -78,16 +78,31 @@ def size(replica_set: ReplicaSet) -> int:
     return 1 if replica_set.spec.replicas is None else replica_set.spec.replicas
 
 
-def available(replica_set: ReplicaSet) -> int:
-    """Return how many of the asked-for pods are available.
+def goal(deployment: Deployment) -> Goal:
+    """Return the numbers that a Deployment asks for.
 
-    A status may be older than the size: what is above the size goes away and counts as gone.
+    Raises:
+        ValueError: `problem` tells of it.
     """
-    return min(size(replica_set), replica_set.status.available_replicas)
+    if not is_rolling(deployment):
+        return Goal(replicas(deployment), is_rolling=False, current=deployment.status.replicas)
+    limits = deployment.spec.strategy.rolling_update or RollingUpdate()
+    return rolling_goal(
+        replicas(deployment), limits.max_surge, limits.max_unavailable, current=deployment.status.replicas
+    )
 
 
-def total_size(replica_sets: Iterable[ReplicaSet]) -> int:
-    return sum(size(s) for s in replica_sets)
+def as_revision(replica_set: ReplicaSet) -> Revision:
+    """Return the numbers of a ReplicaSet."""
+    annotations = replica_set.metadata.annotations
+    return Revision(
+        uid=replica_set.uid,
+        age=age_order(replica_set),
+        size=size(replica_set),
+        ready_for_long=replica_set.status.available_replicas,
+        desired=number_in(annotations, names.DEPLOYMENT_DESIRED_REPLICAS),
+        most=number_in(annotations, names.DEPLOYMENT_MAX_REPLICAS),
+    )
 
 
 def is_rolling(deployment: Deployment) -> bool:
@@ -96,15 +111,12 @@ def is_rolling(deployment: Deployment) -> bool:
 
 def max_surge(deployment: Deployment) -> int:
     """Return how many pods above `replicas` a rollout may have."""
-    return _fenceposts(deployment)[0] if is_rolling(deployment) else 0
+    return goal(deployment).max_surge
 
 
 def max_unavailable(deployment: Deployment) -> int:
     """Return how many of `replicas` a rollout may take away."""
-    wanted = replicas(deployment)
-    if not is_rolling(deployment) or wanted == 0:
-        return 0
-    return min(_fenceposts(deployment)[1], wanted)
+    return goal(deployment).max_unavailable
 
 
 def progress_deadline_s(deployment: Deployment) -> int | None:
@@ -112,35 +124,9 @@ def progress_deadline_s(deployment: Deployment) -> int | None:
     deadline = deployment.spec.progress_deadline_seconds
     if deadline is None:
         return _DEFAULT_DEADLINE_S
-    return None if deadline >= _NO_DEADLINE else deadline
+    return None if deadline >= NO_DEADLINE else deadline
 
 
 def history_limit(deployment: Deployment) -> int:
     limit = deployment.spec.revision_history_limit
     return _DEFAULT_HISTORY if limit is None else limit
-
-
-def desired_annotation(replica_set: ReplicaSet) -> int | None:
-    return _number(replica_set, names.DEPLOYMENT_DESIRED_REPLICAS)
-
-
-def max_annotation(replica_set: ReplicaSet) -> int | None:
-    return _number(replica_set, names.DEPLOYMENT_MAX_REPLICAS)
-
-
-def _number(replica_set: ReplicaSet, annotation: str) -> int | None:
-    text = replica_set.metadata.annotations.get(annotation, "")
-    return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _fenceposts(deployment: Deployment) -> tuple[int, int]:
-    """Resolve surge (rounded up) and unavailable (rounded down); both zero would be a standstill."""
-    wanted = replicas(deployment)
-    limits = deployment.spec.strategy.rolling_update or RollingUpdate()
-    surge = _QUARTER if limits.max_surge is None else limits.max_surge
-    unavailable = _QUARTER if limits.max_unavailable is None else limits.max_unavailable
-    most = parse_int_or_percent(surge, wanted, round_up=True)
-    least = parse_int_or_percent(unavailable, wanted, round_up=False)
-    if most < 0 or least < 0:
-        raise ValueError("maxSurge and maxUnavailable must not be negative")
-    return (most, least) if most or least else (0, 1)

@@ -6,7 +6,9 @@ from pybrix.api.core import EndpointSlice, Namespace, Node, Pod, Service
 from pybrix.api.identity import ObjectKey
 from pybrix.cluster.workloads.endpointslice.plan import plan
 from pybrix.cluster.workloads.endpointslice.state import Observed, is_kept_here, is_worked_on, service_of
-from pybrix.cluster.workloads.lookups import (
+from pybrix.runtime.actions import Create, Delete, Patch
+from pybrix.runtime.controller import Controller, For, Result, Watches
+from pybrix.runtime.lookups import (
     BY_LABEL,
     BY_NAMESPACE,
     is_ending,
@@ -14,16 +16,10 @@ from pybrix.cluster.workloads.lookups import (
     labelled,
     namespace_values,
 )
-from pybrix.cluster.workloads.ownwrites import OwnWrites
-from pybrix.runtime.actions import Create, Delete, Patch
-from pybrix.runtime.controller import Controller, For, Result, Watches
 from pybrix.runtime.manager import Manager
+from pybrix.runtime.ownwrites import LAG_S, OwnWrites
 
 ZONE = "topology.kubernetes.io/zone"
-
-
-LAG_S = 5.0
-"""When to look again if the cache does not catch up with our own writes."""
 
 
 class EndpointSliceReconciler:

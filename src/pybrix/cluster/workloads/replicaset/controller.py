@@ -11,29 +11,26 @@ from pybrix.api.core import Namespace, Pod
 from pybrix.api.identity import ObjectKey
 from pybrix.base.clock import Clock
 from pybrix.base.hashing import random_suffix
-from pybrix.cluster.workloads.claims import compile_selector, selector_problem
-from pybrix.cluster.workloads.differences import status_difference
-from pybrix.cluster.workloads.lookups import (
-    BY_HOLDER,
-    BY_NAMESPACE,
-    held_or_orphaned,
-    holder_values,
-    is_ending,
-    namespace_values,
-)
-from pybrix.cluster.workloads.owners import confirm_owner
-from pybrix.cluster.workloads.ownwrites import OwnWrites
-from pybrix.cluster.workloads.replicaset.plan import name_pod, plan, slow_start_batches
+from pybrix.cluster.workloads.naming import name_pod
+from pybrix.cluster.workloads.replicaset.plan import plan, slow_start_batches
 from pybrix.cluster.workloads.replicaset.state import Observed, observe
 from pybrix.cluster.workloads.replicaset.status import Failure, next_status
 from pybrix.kube.errors import Conflict, StatusError
 from pybrix.runtime.actions import Action, Create, Delete, Emit, Patch
+from pybrix.runtime.claims import selector_problem
 from pybrix.runtime.controller import Controller, For, Owns, Result, Watches
+from pybrix.runtime.differences import status_difference
 from pybrix.runtime.errors import TerminalError
+from pybrix.runtime.lookups import (
+    BY_HOLDER,
+    held_or_orphaned,
+    index_family,
+    is_ending,
+    who_may_adopt,
+)
 from pybrix.runtime.manager import Manager
-
-LAG_S = 5.0
-"""When to look again if the cache does not catch up with our own writes."""
+from pybrix.runtime.owners import confirm_owner
+from pybrix.runtime.ownwrites import LAG_S, OwnWrites
 
 
 class ReplicaSetReconciler:
@@ -49,9 +46,7 @@ class ReplicaSetReconciler:
         self._namespaces = manager.informer(Namespace)
         self._expectations = manager.expectations(Pod)
         self._writes = OwnWrites(manager.client, self._sets)
-        self._sets.add_index(BY_HOLDER, holder_values)
-        self._sets.add_index(BY_NAMESPACE, namespace_values)
-        self._pods.add_index(BY_HOLDER, holder_values)
+        index_family(self._sets, self._sets, self._pods)
 
     def controller(self) -> Controller:
         return Controller(
@@ -140,10 +135,4 @@ class ReplicaSetReconciler:
                 raise outcome
 
     def _who_may_adopt(self, pod: Pod) -> list[ObjectKey]:
-        if pod.metadata.controller is not None:
-            return []
-        return [
-            s.key
-            for s in self._sets.by_index(BY_NAMESPACE, pod.metadata.namespace)
-            if not selector_problem(s.spec.selector) and compile_selector(s.spec.selector).matches(pod.metadata.labels)
-        ]
+        return who_may_adopt(self._sets, pod, lambda s: s.spec.selector)

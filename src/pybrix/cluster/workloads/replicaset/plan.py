@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from pybrix.api.apps import ReplicaSet
 from pybrix.api.core import Pod
-from pybrix.cluster.workloads.claims import claim_actions
 from pybrix.cluster.workloads.replicaset.ranking import rank_for_deletion
 from pybrix.cluster.workloads.replicaset.state import Observed
 from pybrix.runtime.actions import Action, Create, Delete, Emit, Plan
+from pybrix.runtime.claims import claim_actions
 
 BURST_REPLICAS = 500
 """Pods created or deleted in one pass; upstream's cap."""
@@ -54,14 +53,6 @@ def render_pod(replica_set: ReplicaSet) -> dict[str, Any]:
         if of_template.get(field):
             metadata[field] = of_template[field]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template.get("spec") or {}}
-
-
-def name_pod(create: Create, suffix: str) -> Create:
-    """Give a pod the name that `generateName` would with this suffix, so that an Event can tell it."""
-    metadata = create.manifest["metadata"]
-    # Room for the suffix in the 63 characters that a server keeps generated names to.
-    name = metadata["generateName"][:58] + suffix
-    return replace(create, manifest={**create.manifest, "metadata": {**metadata, "name": name}})
 
 
 def slow_start_batches(count: int) -> Iterator[int]:

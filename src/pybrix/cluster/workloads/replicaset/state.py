@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pybrix.api.apps import ReplicaSet
 from pybrix.api.core import Pod
-from pybrix.cluster.workloads.claims import Claims, claim, compile_selector
 from pybrix.cluster.workloads.pods import is_active
+from pybrix.runtime.claims import Claims, claim, compile_selector
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Manifests as text: what is in a file, and on which line."""

@@ -1,0 +1,1 @@
+"""Check manifests without a server, by the rules that the embedded API server has."""

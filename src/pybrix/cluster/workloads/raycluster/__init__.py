@@ -1,0 +1,1 @@
+"""Stand in for the KubeRay operator: RayClusters become pods that run Ray."""
