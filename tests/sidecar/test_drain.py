@@ -58,6 +58,10 @@ def drain(*loads: Load, look_s: float = 0.0, rules: DrainRules = RULES) -> Drain
         pytest.param([Load(3)], "deadline", 10.0, id="requests that do not end"),
         pytest.param([GONE], "gone", 0.0, id="nobody listens"),
         pytest.param([Load(5), Load(5), GONE], "gone", 1.0, id="it ends meanwhile"),
+        pytest.param(
+            [Load(0, n * 10.0) for n in range(6)], "idle", 4.0, id="short requests that no look catches leave tokens"
+        ),
+        pytest.param([Load(0, 7.0)] * 2 + [SILENT, Load(0, 9.0)], "idle", 3.0, id="unseen while it was silent, too"),
         pytest.param([SILENT], "deadline", 10.0, id="an engine that says nothing is not idle"),
         pytest.param([SILENT] * 4 + [Load(0)], "idle", 3.0, id="it speaks again"),
     ],
@@ -96,7 +100,8 @@ async def test_a_real_engine_is_asked(unused_tcp_port: int) -> None:
         assert await asyncio.to_thread(load.fetch, 5.0) == Load(0)
         body = {"prompt": "x", "stream": True}
         streams = [await engine.client.post("/v1/completions", json=body) for _ in range(3)]
-        assert await asyncio.to_thread(load.fetch, 5.0) == Load(3)
+        busy = await asyncio.to_thread(load.fetch, 5.0)
+        assert busy.requests == 3
         wrong = await asyncio.to_thread(EngineLoad(engine.url, Engine.SGLANG).fetch, 5.0)
         assert wrong.requests is None
         assert "--engine sglang" in wrong.problem
@@ -104,5 +109,11 @@ async def test_a_real_engine_is_asked(unused_tcp_port: int) -> None:
         assert lost == Load(None, problem="/nowhere/metrics answers 404")
         for stream in streams:
             stream.close()
+    async with simulated(SimulatorOptions(("m",))) as engine:
+        load = EngineLoad(engine.url, Engine.VLLM)
+        async with engine.client.post("/v1/completions", json={"prompt": "x", "max_tokens": 5}) as response:
+            assert response.status == 200
+        after = await asyncio.to_thread(load.fetch, 5.0)
+        assert (after.requests, after.tokens) == (0, 6)
     nobody = EngineLoad(f"http://127.0.0.1:{unused_tcp_port}", Engine.VLLM)
     assert nobody.fetch(1.0) == GONE

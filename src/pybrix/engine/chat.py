@@ -12,8 +12,8 @@ import msgspec
 
 from pybrix.base.clock import Clock
 from pybrix.base.errors import PybrixError, UsageError
-from pybrix.engine.errors import ErrorBody, parse_error_message
-from pybrix.engine.openai import ChatCompletion, ChatCompletionChunk, ModelList, Usage
+from pybrix.engine.errors import parse_error_message
+from pybrix.engine.openai import ChatCompletion, ModelList, StreamEvent, Usage
 from pybrix.engine.sse import DONE, EventParser
 
 _READ_BYTES = 64 * 1024
@@ -44,12 +44,6 @@ class Answer:
     usage: Usage | None = None
     first_token_s: float | None = None
     total_s: float = 0.0
-
-
-class _StreamEvent(ChatCompletionChunk, frozen=True, kw_only=True):
-    """A chunk, or what an engine sends in its place when it fails after the headers."""
-
-    error: ErrorBody | None = None
 
 
 class ChatClient:
@@ -122,7 +116,7 @@ class ChatClient:
                 if event == DONE:
                     return
                 try:
-                    piece = msgspec.json.decode(event, type=_StreamEvent)
+                    piece = msgspec.json.decode(event, type=StreamEvent)
                 except msgspec.MsgspecError as err:
                     raise ChatError(200, f"the stream has an event that is no chunk: {err}") from err
                 if piece.error is not None:

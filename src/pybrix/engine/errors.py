@@ -38,7 +38,10 @@ def render_error(status: int, message: str, *, code: str | None = None, param: s
 
 
 def parse_error_message(body: bytes) -> str:
-    """Return the message of an error answer, whatever its shape: nested, flat (older engines), or plain text."""
+    """Return the message of an error answer, whatever its shape.
+
+    Nested or flat (older engines), SGLang's `error_message`, FastAPI's `detail`, or plain text.
+    """
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -47,6 +50,8 @@ def parse_error_message(body: bytes) -> str:
         error = value.get("error", value)
         if isinstance(error, str):
             return error
-        if isinstance(error, dict) and isinstance(error.get("message"), str):
-            return str(error["message"])
+        if isinstance(error, dict):
+            for key in ("message", "error_message", "detail"):
+                if isinstance(error.get(key), str):
+                    return str(error[key])
     return body.decode(errors="replace").strip()

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from pybrix.engine.errors import ErrorBody
+
 
 class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool = False
@@ -123,6 +125,12 @@ class ChatCompletionChunk(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     choices: list[ChunkChoice] = []
     usage: Usage | None = None
+
+
+class StreamEvent(ChatCompletionChunk, frozen=True, kw_only=True):
+    """A chunk, or what an engine sends in its place when it fails after the headers."""
+
+    error: ErrorBody | None = None
 
 
 class CompletionChoice(msgspec.Struct, frozen=True, kw_only=True):

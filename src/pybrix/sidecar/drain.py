@@ -2,7 +2,8 @@
 
 Engines drop what they have on SIGTERM. Kubernetes sends it when the preStop hook returns, so the hook returns when
 there is nothing left to drop. The pod has left the endpoints by then, or is about to: the settle time covers the
-gateways that have not heard yet.
+gateways that have not heard yet. Where they send requests all the same (an adapter that no other pod has yet), short
+requests come and go between two looks: an engine that computed tokens since the last one is not idle either.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Load:
     """What one look saw. `requests` is None when the engine did not say; `problem` then tells why."""
 
     requests: int | None
+    tokens: float = 0.0
+    """Tokens that the engine read and wrote since it began; 0 where it does not count them."""
     is_gone: bool = False
     """Nobody listens on the engine's port: it has ended, or never began."""
     problem: str = ""
@@ -73,6 +76,7 @@ def wait_until_drained(
     """
     started_s = clock.monotonic_s()
     polls = idle_in_a_row = most_requests = 0
+    tokens: float | None = None
     while True:
         remaining_s = rules.deadline_s - (clock.monotonic_s() - started_s)
         load = fetch_load(max(0.1, min(2.0, remaining_s)))
@@ -80,7 +84,8 @@ def wait_until_drained(
         waited_s = clock.monotonic_s() - started_s
         most_requests = max(most_requests, load.requests or 0)
         # Looks within the settle time say nothing about what still arrives.
-        is_idle = load.requests == 0 and waited_s >= rules.settle_s
+        is_idle = load.requests == 0 and waited_s >= rules.settle_s and tokens in (None, load.tokens)
+        tokens = load.tokens if load.requests is not None else tokens
         idle_in_a_row = idle_in_a_row + 1 if is_idle else 0
         reason = None
         if load.is_gone:

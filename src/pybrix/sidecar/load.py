@@ -1,4 +1,4 @@
-"""Ask an engine over HTTP how many requests it has."""
+"""Ask an engine over HTTP how many requests it has, and how many tokens it has computed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pybrix.sidecar.drain import Load
 
 
 class EngineLoad:
-    """The running and waiting requests of one engine, from its `/metrics`.
+    """The running and waiting requests of one engine, and its tokens, from its `/metrics`.
 
     Raises:
         UsageError: the URL is not one of HTTP.
@@ -44,7 +44,9 @@ class EngineLoad:
             connection.close()
         if response.status != 200:
             return Load(None, problem=f"{self._path} answers {response.status}")
-        sums = extract_sums(page, (self._names.running, self._names.waiting))
-        if self._names.running not in sums:
-            return Load(None, problem=f"no {self._names.running} in {self._path}: is --engine {self._engine} right?")
-        return Load(int(sum(sums.values())))
+        names = self._names
+        sums = extract_sums(page, (names.running, names.waiting, names.prompt_tokens, names.generation_tokens))
+        if names.running not in sums:
+            return Load(None, problem=f"no {names.running} in {self._path}: is --engine {self._engine} right?")
+        requests = sums[names.running] + sums.get(names.waiting, 0.0)
+        return Load(int(requests), sums.get(names.prompt_tokens, 0.0) + sums.get(names.generation_tokens, 0.0))

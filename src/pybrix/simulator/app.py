@@ -19,8 +19,10 @@ from pybrix.base.clock import Clock, SystemClock
 from pybrix.base.errors import UsageError
 from pybrix.engine.openai import ChatCompletionRequest, CompletionRequest
 from pybrix.simulator import protocol
+from pybrix.simulator.adapterpaths import AdapterPaths
 from pybrix.simulator.engine import Generation, SimulatedEngine
 from pybrix.simulator.failures import FailureKind
+from pybrix.simulator.multinode import NodesLost, RayNodes
 from pybrix.simulator.options import SimulatorOptions
 
 # The standard library's logger: aiohttp loads it anyway, and an engine should be up in a fraction of a second.
@@ -31,6 +33,8 @@ _BODY_LIMIT_BYTES = 256 * 1024 * 1024
 _AT_ONCE_S = 0.001
 # What the gateway lets through must not fail here: Envoy takes 60 KiB of headers, the request line included.
 _LONGEST_HEADER_BYTES = 60 * 1024
+# vLLM's API key guards its `/v1`, SGLang's guards what changes it.
+_PROTECTED = ("/v1", "/load_lora_adapter", "/unload_lora_adapter")
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -68,6 +72,7 @@ class SimulatorServer:
                 web.get("/metrics", self._metrics),
             ]
         )
+        app.add_routes(AdapterPaths(self._options.lora, self._engine).routes())
         return app
 
     async def drain(self, timeout_s: float) -> None:
@@ -81,7 +86,7 @@ class SimulatorServer:
     async def _boundary(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Check the API key and turn what is raised into answers."""
         try:
-            if self._options.api_keys and request.path.startswith("/v1"):
+            if self._options.api_keys and request.path.startswith(_PROTECTED):
                 scheme, _, key = request.headers.get("Authorization", "").partition(" ")
                 if scheme.lower() != "bearer" or key not in self._options.api_keys:
                     return web.json_response({"error": "Unauthorized"}, status=401)
@@ -101,11 +106,12 @@ class SimulatorServer:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = protocol.parse_body(await request.read(), ChatCompletionRequest)
-        return await self._generate(request, protocol.plan_chat(body, self._options))
+        return await self._generate(request, protocol.plan_chat(body, self._options, self._engine.adapters.find))
 
     async def _completion(self, request: web.Request) -> web.StreamResponse:
         body = protocol.parse_body(await request.read(), CompletionRequest)
-        return await self._generate(request, protocol.plan_completion(body, self._options))
+        work = protocol.plan_completion(body, self._options, self._engine.adapters.find)
+        return await self._generate(request, work)
 
     async def _generate(self, request: web.Request, work: protocol.Work) -> web.StreamResponse:
         failure = await self._fail(request)
@@ -184,7 +190,7 @@ class SimulatorServer:
         return failure
 
     async def _models(self, _: web.Request) -> web.StreamResponse:
-        return _json(protocol.render_models(self._options, self._created_s))
+        return _json(protocol.render_models(self._options, self._created_s, self._engine.adapters.adapters))
 
     async def _health(self, _: web.Request) -> web.StreamResponse:
         return web.Response()
@@ -197,13 +203,14 @@ class SimulatorServer:
 
     async def _tokenize(self, request: web.Request) -> web.StreamResponse:
         body = protocol.parse_body(await request.read(), protocol.TokenizeRequest)
-        return _json(protocol.render_tokenize(body, self._options))
+        return _json(protocol.render_tokenize(body, self._options, self._engine.adapters.find))
 
     async def _detokenize(self, request: web.Request) -> web.StreamResponse:
         body = protocol.parse_body(await request.read(), protocol.DetokenizeRequest)
-        return _json(protocol.render_detokenize(body, self._options))
+        return _json(protocol.render_detokenize(body, self._options, self._engine.adapters.find))
 
     async def _metrics(self, _: web.Request) -> web.StreamResponse:
+        self._engine.note_adapters()
         page = self._engine.telemetry.render(self._engine.model)
         return web.Response(body=page, headers={"Content-Type": _METRICS_TYPE})
 
@@ -224,6 +231,7 @@ async def serve(options: SimulatorOptions, announce: Callable[[str], None]) -> N
 
     Raises:
         UsageError: the address cannot be listened on.
+        NodesLost: a node of its Ray cluster is lost; requests are dropped, as vLLM drops them.
     """
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
@@ -235,6 +243,49 @@ async def serve(options: SimulatorOptions, announce: Callable[[str], None]) -> N
             async with asyncio.timeout(options.startup_s):
                 await stopped.wait()
                 return
+    if not options.ray_address:
+        await _serve(options, announce, stopped)
+        return
+    nodes = RayNodes(options.ray_address, options.ray_nodes)
+    try:
+        # The port is closed until the model is spread over all nodes.
+        announce(f"waiting for {options.ray_nodes} nodes of the Ray cluster at {options.ray_address}")
+        complete, ending = asyncio.create_task(nodes.wait_complete()), asyncio.create_task(stopped.wait())
+        await asyncio.wait({complete, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopped.is_set():
+            await _serve_while_complete(options, announce, stopped, nodes)
+        complete.cancel()
+        ending.cancel()
+    finally:
+        await nodes.stop()
+
+
+async def _serve_while_complete(
+    options: SimulatorOptions, announce: Callable[[str], None], stopped: asyncio.Event, nodes: RayNodes
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(_watch(nodes, stopped), name="ray-nodes")
+        await _serve(options, announce, stopped)
+        if not watching.done():
+            watching.cancel()
+            return
+    if (lost := watching.result()) is not None:
+        raise lost
+
+
+async def _watch(nodes: RayNodes, stopped: asyncio.Event) -> NodesLost | None:
+    """Stop the engine when a node is lost, and return what is wrong."""
+    try:
+        await nodes.watch()
+    except NodesLost as lost:
+        log.error("%s", lost)
+        stopped.set()
+        return lost
+    return None
+
+
+async def _serve(options: SimulatorOptions, announce: Callable[[str], None], stopped: asyncio.Event) -> None:
+    """Listen and answer until `stopped` is set."""
     clock = SystemClock()
     engine = SimulatedEngine(options, clock)
     server = SimulatorServer(options, engine, clock)

@@ -6,6 +6,7 @@ import asyncio
 
 from pybrix.base.clock import Clock
 from pybrix.simulator.blocks import root_hash
+from pybrix.simulator.lora import AdapterRegistry, LoraError
 from pybrix.simulator.model import Model, Sequence
 from pybrix.simulator.options import SimulatorOptions
 from pybrix.simulator.protocol import Work
@@ -44,11 +45,15 @@ class SimulatedEngine:
 
     def __init__(self, options: SimulatorOptions, clock: Clock) -> None:
         self.options = options
-        self.model = Model(options.model)
+        self.adapters = AdapterRegistry(options.lora)
+        self.model = Model(options.model, self.adapters)
         self.telemetry = Telemetry(options.served_model_names[0], options.max_model_len)
         self._clock = clock
         self._generations: dict[Sequence, Generation] = {}
         self._arrival = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        # As in vLLM, loads and unloads of one name wait for each other.
+        self._name_locks: dict[str, asyncio.Lock] = {}
 
     @property
     def num_requests(self) -> int:
@@ -61,9 +66,11 @@ class SimulatedEngine:
         Raises:
             ValueError: it never could run.
         """
-        # Every served name is the same model, hence the same cache.
-        root = root_hash(self.options.served_model_names[0], work.cache_salt)
-        sequence = self.model.submit(work.prompt, work.output, root, self._clock.monotonic_s())
+        # Every served name is the same model, hence the same cache; an adapter's keys and values are its own.
+        name = self.options.served_model_names[0]
+        adapter = work.adapter
+        root = root_hash(name if adapter is None else f"{name}\0{adapter.number}", work.cache_salt)
+        sequence = self.model.submit(work.prompt, work.output, root, self._clock.monotonic_s(), adapter)
         generation = Generation(sequence, work.is_streamed)
         self._generations[sequence] = generation
         self._arrival.set()
@@ -77,8 +84,54 @@ class SimulatedEngine:
         del self._generations[sequence]
         self.telemetry.count_end(sequence, reason, self._clock.monotonic_s())
 
+    def note_adapters(self) -> None:
+        """Let the metrics tell which adapters run and wait now."""
+        if self.adapters.options.is_enabled:
+            self.telemetry.note_adapters(self.model, self._clock.now().timestamp())
+
+    async def load_adapter(self, name: str, path: str, *, in_place: bool, has_files: bool) -> None:
+        """Load an adapter; like vLLM, the engine goes on with it when the caller has gone.
+
+        Raises:
+            LoraError: it is refused, or it fails.
+        """
+        assert self._tasks is not None, "adapters are loaded while the engine runs"
+        load = self._tasks.create_task(self._load(name, path, in_place, has_files), name=f"load {name}")
+        err = await asyncio.shield(load)
+        if err is not None:
+            raise err
+
+    async def unload_adapter(self, name: str) -> None:
+        """Unload an adapter; requests that run with it go on.
+
+        Raises:
+            LoraError: there is none of that name.
+        """
+        async with self._lock_of(name):
+            self.adapters.unload(name)
+
+    async def _load(self, name: str, path: str, in_place: bool, has_files: bool) -> LoraError | None:
+        """Return why it was not loaded: what a task raises would end the engine."""
+        async with self._lock_of(name):
+            try:
+                self.adapters.check_load(name, path, in_place=in_place, has_files=has_files)
+                if self.adapters.hangs(path):
+                    await asyncio.Event().wait()
+                await asyncio.sleep(self.adapters.load_s * self.options.time_scale)
+                self.adapters.finish_load(name, path)
+            except LoraError as err:
+                return err
+        return None
+
+    def _lock_of(self, name: str) -> asyncio.Lock:
+        return self._name_locks.setdefault(name, asyncio.Lock())
+
     async def run(self) -> None:
-        """Make steps for as long as there is something to do, forever."""
+        """Make steps for as long as there is something to do, forever; cancelling it also ends loads under way."""
+        async with asyncio.TaskGroup() as self._tasks:
+            await self._make_steps()
+
+    async def _make_steps(self) -> None:
         due_s = self._clock.monotonic_s()
         while True:
             step = self.model.begin_step(max(due_s, self._clock.monotonic_s()))
@@ -94,6 +147,7 @@ class SimulatedEngine:
             await asyncio.sleep(max(0.0, due_s - now_s))
             now_s = self._clock.monotonic_s()
             self.telemetry.count_step(sum(share for _, share in step.work))
+            self.note_adapters()
             before = {sequence: sequence.last_token_s for sequence, _ in step.work}
             for sequence in self.model.finish_step(step, now_s):
                 previous_s = before[sequence]

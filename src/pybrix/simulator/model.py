@@ -8,15 +8,20 @@ finds no block, the youngest one loses its blocks and starts again later (preemp
 A step that computes `p` prompt tokens and decodes `d` sequences takes
 
     decode_step_s + d * decode_per_sequence_s + p / prefill_tokens_per_s     (seconds)
+
+and the time to read those of its LoRA adapters that are not in memory. A batch has at most `max_loras` of them: a
+sequence with one more waits, and others may overtake it.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pybrix.simulator import tokens
 from pybrix.simulator.blocks import BlockHash, BlockPool, next_hash
+from pybrix.simulator.lora import Adapter, AdapterRegistry, LoraOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Sequence:
     output: bytes
     root: BlockHash
     arrival_s: float
+    adapter: Adapter | None = None
     num_prompt: int = field(init=False)
     num_output: int = field(init=False)
     scheduled_s: float | None = None
@@ -91,8 +97,9 @@ class Step:
 class Model:
     """The scheduler and its KV cache. Call `begin_step`, let its duration pass, call `finish_step`."""
 
-    def __init__(self, options: ModelOptions) -> None:
+    def __init__(self, options: ModelOptions, adapters: AdapterRegistry | None = None) -> None:
         self.options = options
+        self.adapters = adapters if adapters is not None else AdapterRegistry(LoraOptions())
         self.pool = BlockPool(options.num_blocks)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -106,13 +113,15 @@ class Model:
     def is_idle(self) -> bool:
         return not self.running and not self.waiting
 
-    def submit(self, prompt: bytes, output: bytes, root: BlockHash, now_s: float) -> Sequence:
+    def submit(
+        self, prompt: bytes, output: bytes, root: BlockHash, now_s: float, adapter: Adapter | None = None
+    ) -> Sequence:
         """Queue a request. It needs at least one token on each side and must fit the KV cache when alone.
 
         Raises:
             ValueError: it never could run.
         """
-        sequence = Sequence(prompt, output, root, now_s)
+        sequence = Sequence(prompt, output, root, now_s, adapter)
         total = sequence.num_prompt + sequence.num_output
         if not sequence.num_prompt or not sequence.num_output:
             raise ValueError("a sequence needs a prompt and an output")
@@ -163,6 +172,7 @@ class Model:
             options.decode_step_s
             + num_decodes * options.decode_per_sequence_s
             + num_prefill / options.prefill_tokens_per_s
+            + self.adapters.use(_adapters_of(sequence for sequence, _ in work)) * self.adapters.load_s
         )
         return Step(work, duration_s, num_prefill)
 
@@ -188,9 +198,19 @@ class Model:
         return emitted
 
     def _admit(self, work: list[tuple[Sequence, int]], budget: int, now_s: float) -> int:
-        """Move waiting sequences into the batch, in order of arrival, until one finds no room."""
+        """Move waiting sequences into the batch, in order of arrival, until one finds no room.
+
+        Those whose adapter finds no place in the batch are passed over and keep their place in the queue.
+        """
+        in_batch = {adapter.number for adapter in _adapters_of(self.running)}
+        passed_over: list[Sequence] = []
         while self.waiting and budget and len(self.running) < self.options.max_num_seqs:
             sequence = self.waiting[0]
+            adapter = sequence.adapter
+            needs_place = adapter is not None and adapter.number not in in_batch
+            if needs_place and len(in_batch) >= self.adapters.options.max_loras:
+                passed_over.append(self.waiting.popleft())
+                continue
             total = sequence.num_tokens
             # The last token is always computed, even when its block is cached: its logits make the next one.
             self._hash_up_to(sequence, total - 1)
@@ -202,6 +222,8 @@ class Model:
                 break
             self.waiting.popleft()
             self.running.append(sequence)
+            if adapter is not None:
+                in_batch.add(adapter.number)
             sequence.blocks = blocks
             sequence.num_computed = num_hit
             sequence.num_registered = len(reused)
@@ -212,6 +234,7 @@ class Model:
                 self.num_prefix_hits += sequence.num_cached
             work.append((sequence, share))
             budget -= share
+        self.waiting.extendleft(reversed(passed_over))
         return budget
 
     def _grow(self, sequence: Sequence, share: int) -> bool:
@@ -259,3 +282,8 @@ class Model:
 
     def _blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.options.block_size)
+
+
+def _adapters_of(sequences: Iterable[Sequence]) -> list[Adapter]:
+    """Return each adapter of some sequences once, in their order."""
+    return list({seq.adapter.number: seq.adapter for seq in sequences if seq.adapter is not None}.values())

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pybrix.base.errors import UsageError
 from pybrix.simulator.failures import Failures
+from pybrix.simulator.lora import LoraOptions
 from pybrix.simulator.model import ModelOptions
 
 
@@ -31,10 +32,15 @@ class SimulatorOptions:
     """Factor on every simulated duration; 0 answers as fast as the machine can. 1."""
     startup_s: float = 0.0
     """How long loading the model takes, before it listens; 0."""
+    ray_address: str = ""
+    """Address of a Ray cluster that the engine spreads over, as HOST:PORT; empty: it runs in this process alone."""
+    ray_nodes: int = 1
+    """Nodes that this cluster must have; 1. The engine starts when they are there and fails when one is lost."""
     drain_on_sigterm_s: float = 0.0
     """How long requests may go on after SIGTERM; 0 drops them, as vLLM does."""
     model: ModelOptions = field(default_factory=ModelOptions)
     failures: Failures = field(default_factory=Failures)
+    lora: LoraOptions = field(default_factory=LoraOptions)
 
     def __post_init__(self) -> None:
         if not self.served_model_names:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,6 +26,7 @@ from pybrix.engine.openai import (
 )
 from pybrix.engine.sse import DONE_EVENT, render_event
 from pybrix.simulator import tokens
+from pybrix.simulator.lora import Adapter
 from pybrix.simulator.options import SimulatorOptions
 from pybrix.simulator.text import cut_at_stop, write_answer
 
@@ -39,6 +41,14 @@ _ERROR_TYPES = {
 _COMPLETION_MAX_TOKENS = 16
 
 R = TypeVar("R")
+
+FindAdapter = Callable[[str], Adapter | None]
+"""Returns the loaded adapter of a name."""
+
+
+def no_adapter(_: str) -> Adapter | None:
+    """Find none: an engine without adapters."""
+    return None
 
 
 class RequestError(Exception):
@@ -81,6 +91,8 @@ class Work:
     finish_reason: str
     stop_reason: str | None
     cache_salt: str
+    adapter: Adapter | None = None
+    """The adapter that the request named; None for the base model."""
 
 
 def parse_body(body: bytes, kind: type[R]) -> R:
@@ -97,42 +109,46 @@ def parse_body(body: bytes, kind: type[R]) -> R:
         raise RequestError(400, f"The body is not JSON: {err}") from err
 
 
-def check_model(name: str | None, options: SimulatorOptions) -> None:
-    """Refuse a model that is not served here; no name means the one that is.
+def find_model(name: str | None, options: SimulatorOptions, find: FindAdapter) -> Adapter | None:
+    """Return the adapter of a name, None for the base model, which comes first; no name means the base model.
 
     Raises:
-        RequestError: 404.
+        RequestError: 404, nothing of that name is served here.
     """
-    if name and name not in options.served_model_names:
+    if not name or name in options.served_model_names:
+        return None
+    adapter = find(name)
+    if adapter is None:
         raise RequestError(404, f"The model `{name}` does not exist.", "model")
+    return adapter
 
 
-def plan_chat(request: ChatCompletionRequest, options: SimulatorOptions) -> Work:
+def plan_chat(request: ChatCompletionRequest, options: SimulatorOptions, find: FindAdapter = no_adapter) -> Work:
     """Validate a chat request and write its answer.
 
     Raises:
         RequestError: it is refused.
     """
-    check_model(request.model, options)
+    adapter = find_model(request.model, options, find)
     if not request.messages:
         raise RequestError(400, "messages must not be empty", "messages")
     prompt = tokens.encode_chat((message.role, message.text) for message in request.messages)
     limit = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
-    return _plan(request, options, prompt, limit, is_chat=True, what="messages")
+    return _plan(request, options, prompt, limit, adapter, is_chat=True, what="messages")
 
 
-def plan_completion(request: CompletionRequest, options: SimulatorOptions) -> Work:
+def plan_completion(request: CompletionRequest, options: SimulatorOptions, find: FindAdapter = no_adapter) -> Work:
     """Validate a completion request and write its answer.
 
     Raises:
         RequestError: it is refused.
     """
-    check_model(request.model, options)
+    adapter = find_model(request.model, options, find)
     if request.echo:
         raise RequestError(400, "The simulator does not echo prompts.", "echo")
     limit = _COMPLETION_MAX_TOKENS if request.max_tokens is None else request.max_tokens
     prompt = _prompt_tokens(request.prompt)
-    return _plan(request, options, prompt, limit, is_chat=False, what="prompt")
+    return _plan(request, options, prompt, limit, adapter, is_chat=False, what="prompt")
 
 
 def _prompt_tokens(prompt: str | Sequence[str | int | list[int]]) -> bytes:
@@ -154,6 +170,7 @@ def _plan(
     options: SimulatorOptions,
     prompt: bytes,
     limit: int | None,
+    adapter: Adapter | None,
     *,
     is_chat: bool,
     what: str,
@@ -180,6 +197,9 @@ def _plan(
         raise RequestError(400, f"max_tokens must be at least 1, got {limit}.", "max_tokens")
     max_tokens = room if limit is None else limit
     seed = options.seed if request.seed is None else request.seed
+    if adapter is not None:
+        # Other weights say other things; the same files say the same in every engine.
+        seed += int.from_bytes(blake2b(adapter.path.encode(), digest_size=8).digest(), "little")
     text, is_cut = write_answer(
         prompt,
         seed % 2**64,
@@ -204,6 +224,7 @@ def _plan(
         finish_reason="length" if is_cut and stop_reason is None else "stop",
         stop_reason=stop_reason,
         cache_salt=request.cache_salt or "",
+        adapter=adapter,
     )
 
 
@@ -290,23 +311,25 @@ def render_stream_error(status: int, message: str) -> bytes:
     return render_event(render_error(status, message)) + DONE_EVENT
 
 
-def render_models(options: SimulatorOptions, created_s: int) -> bytes:
-    """Render `GET /v1/models`."""
+def render_models(options: SimulatorOptions, created_s: int, adapters: Iterable[Adapter] = ()) -> bytes:
+    """Render `GET /v1/models`: the served names, then the adapters, which have a parent."""
     root = options.root or options.served_model_names[0]
     cards = [
         ModelCard(id=name, created=created_s, root=root, max_model_len=options.max_model_len)
         for name in options.served_model_names
     ]
+    parent = options.served_model_names[0]
+    cards += [ModelCard(id=adapter.name, created=created_s, root=adapter.path, parent=parent) for adapter in adapters]
     return msgspec.json.encode(ModelList(data=cards))
 
 
-def render_tokenize(request: TokenizeRequest, options: SimulatorOptions) -> bytes:
+def render_tokenize(request: TokenizeRequest, options: SimulatorOptions, find: FindAdapter = no_adapter) -> bytes:
     """Answer `POST /tokenize`.
 
     Raises:
         RequestError: neither prompt nor messages, or an unknown model.
     """
-    check_model(request.model, options)
+    find_model(request.model, options, find)
     if request.messages is not None:
         encoded = tokens.encode_chat((message.role, message.text) for message in request.messages)
     elif request.prompt is not None:
@@ -322,13 +345,13 @@ def render_tokenize(request: TokenizeRequest, options: SimulatorOptions) -> byte
     return msgspec.json.encode(answer)
 
 
-def render_detokenize(request: DetokenizeRequest, options: SimulatorOptions) -> bytes:
+def render_detokenize(request: DetokenizeRequest, options: SimulatorOptions, find: FindAdapter = no_adapter) -> bytes:
     """Answer `POST /detokenize`.
 
     Raises:
         RequestError: a token that does not exist, or an unknown model.
     """
-    check_model(request.model, options)
+    find_model(request.model, options, find)
     try:
         return msgspec.json.encode({"prompt": tokens.decode(tokens.from_ids(request.tokens))})
     except ValueError as err:

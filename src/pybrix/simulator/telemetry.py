@@ -7,7 +7,7 @@ when somebody asks. Source of the names: `vllm/v1/metrics/loggers.py`.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Sequence_
 from itertools import accumulate
 
@@ -25,6 +25,7 @@ _REQUEST_BUCKETS_S = (
     *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
     *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
 )
+_ADAPTER_STAMPS = 8
 _ITERATION_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
@@ -57,8 +58,10 @@ class Telemetry:
     """Count what one engine does. Durations are those of the model's clock."""
 
     def __init__(self, model_name: str, max_model_len: int) -> None:
-        escaped = model_name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        self._labels = f'engine="0",model_name="{escaped}"'
+        self._labels = f'engine="0",model_name="{_escape(model_name)}"'
+        # Running and waiting adapters, and when that was last so. As vLLM's, the page keeps those that are no longer
+        # so: readers take the youngest. Only the last few here.
+        self._adapter_stamps: dict[tuple[str, str], float] = {}
         self._prompt_tokens = 0
         self._generation_tokens = 0
         self._finished = {"stop": 0, "length": 0, "abort": 0, "error": 0}
@@ -90,6 +93,14 @@ class Telemetry:
         self._iteration = Histogram(
             "vllm:iteration_tokens_total", "Histogram of tokens per engine step.", _ITERATION_BUCKETS
         )
+
+    def note_adapters(self, model: Model, now_s: float) -> None:
+        """Note which adapters have running and waiting requests now, in seconds since the epoch."""
+        key = (_adapter_names(model.running), _adapter_names(model.waiting))
+        self._adapter_stamps.pop(key, None)
+        self._adapter_stamps[key] = now_s
+        if len(self._adapter_stamps) > _ADAPTER_STAMPS:
+            del self._adapter_stamps[next(iter(self._adapter_stamps))]
 
     def count_step(self, num_tokens: int) -> None:
         """Count one step that computed so many tokens."""
@@ -163,6 +174,16 @@ class Telemetry:
             f'vllm:cache_config_info{{block_size="{options.block_size}",enable_prefix_caching="True",engine="0",'
             f'num_gpu_blocks="{options.num_blocks}",num_gpu_blocks_override="{options.num_blocks}"}} 1.0',
         )
+        if self._adapter_stamps:
+            lines += (
+                "# HELP vllm:lora_requests_info Running stats on lora requests.",
+                "# TYPE vllm:lora_requests_info gauge",
+            )
+        for (running, waiting), stamp_s in self._adapter_stamps.items():
+            lines.append(
+                f'vllm:lora_requests_info{{max_lora="{model.adapters.options.max_loras}",'
+                f'running_lora_adapters="{_escape(running)}",waiting_lora_adapters="{_escape(waiting)}"}} {stamp_s!r}'
+            )
         for histogram in (
             *(self._ttft, self._itl, self._tpot, self._e2e, self._queue, self._inference, self._prefill, self._decode),
             *(self._request_prompt, self._request_generation, self._iteration),
@@ -172,6 +193,14 @@ class Telemetry:
         renamed = "vllm:time_per_output_token_seconds"
         lines += (line.replace(self._itl.name, renamed) for line in self._itl.render(labels))
         return ("\n".join(lines) + "\n").encode()
+
+
+def _adapter_names(sequences: Iterable[Sequence]) -> str:
+    return ",".join(dict.fromkeys(seq.adapter.name for seq in sequences if seq.adapter is not None))
+
+
+def _escape(label: str) -> str:
+    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _buckets_1_2_5(largest: int) -> list[float]:

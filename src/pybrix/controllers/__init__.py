@@ -1,0 +1,1 @@
+"""Controllers of the kinds that pybrix serves, one folder per kind."""

@@ -1,0 +1,1 @@
+"""KVCache: AIBrix's kind of cache, with its three backends."""

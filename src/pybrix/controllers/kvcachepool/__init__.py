@@ -1,0 +1,1 @@
+"""KVCachePool: cache servers that engines share."""

@@ -1,0 +1,1 @@
+"""Run replicas of a RayCluster, with revisions and rollouts."""

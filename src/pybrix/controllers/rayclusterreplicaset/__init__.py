@@ -1,0 +1,1 @@
+"""Keep a number of equal RayClusters alive."""

@@ -1,0 +1,1 @@
+"""Say when a workload asks for the sidecar and nobody put it there."""
