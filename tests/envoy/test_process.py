@@ -21,10 +21,11 @@ from pybrix.base.errors import UsageError
 from pybrix.envoy.admin import EnvoyAdmin
 from pybrix.envoy.binary import find_envoy
 from pybrix.envoy.bootstrap import render_bootstrap
+from pybrix.envoy.hotrestart import base_id, count_live, next_epoch
 from pybrix.envoy.paths import EnvoyPaths
-from pybrix.envoy.process import EnvoyProcess, base_id, prepare, validate
+from pybrix.envoy.process import EnvoyProcess, prepare, validate
 from tests.support.gateway_parts import STREAM_HEAD, Request, chunk, eventually, free_port
-from tests.support.real_envoy import CHAT, Gateway, start_gateway
+from tests.support.real_envoy import CHAT, Gateway, refuses_connections, start_gateway
 
 
 @pytest.fixture
@@ -119,6 +120,16 @@ def test_every_run_directory_has_a_base_id_of_its_own(tmp_path: Path) -> None:
     assert base_id(tmp_path / "a") != base_id(tmp_path / "b")
 
 
+def test_directories_that_take_turns_under_one_path_have_base_ids_of_their_own(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    first = base_id(run_dir)
+    assert base_id(run_dir) == first
+    run_dir.rename(tmp_path / "elsewhere")
+    run_dir.mkdir()
+    assert base_id(run_dir) != first
+
+
 async def test_stopping_waits_for_streams() -> None:
     async with AsyncExitStack() as stack:
         gateway = await start_gateway(stack)
@@ -134,12 +145,45 @@ async def test_stopping_waits_for_streams() -> None:
         async with gateway.client.post(CHAT, json={"model": "m"}) as answer:
             await answer.content.readexactly(5)
             async with asyncio.TaskGroup() as group:
-                stopping = group.create_task(gateway.envoy.stop(drain_s=10))
+                stopping = group.create_task(gateway.envoy.stop(drain_s=10, listener_s=0.5))
                 await eventually(lambda: asks_clients_to_leave(gateway))
+                assert not stopping.done()
+                assert await health(gateway) == 503, "not ready from the first moment on"
+                await eventually(lambda: refuses_connections(gateway.config))
                 assert not stopping.done()
                 go_on.set()
                 assert await answer.content.read() == b"last"
         assert gateway.envoy.returncode is not None
+        assert stopping.result() == 0, "nothing was cut"
+
+
+@pytest.mark.parametrize("is_hurried", [True, False])
+async def test_what_is_cut_is_counted(is_hurried: bool) -> None:
+    async with AsyncExitStack() as stack:
+        gateway = await start_gateway(stack)
+
+        async def reply(request: Request, writer: asyncio.StreamWriter) -> None:
+            writer.write(STREAM_HEAD + chunk(b"first"))
+            await asyncio.Event().wait()
+
+        gateway.engines[0].reply = reply
+        gateway.brain.route("default/m", gateway.engines[0].pod)
+        hurry = asyncio.Event()
+        async with gateway.client.post(CHAT, json={"model": "m"}) as answer:
+            await answer.content.readexactly(5)
+            async with asyncio.TaskGroup() as group:
+                stopping = group.create_task(gateway.envoy.stop(drain_s=60 if is_hurried else 0.3, hurry=hurry))
+                await eventually(lambda: refuses_connections(gateway.config))
+                if is_hurried:
+                    hurry.set()
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.content.read()
+        assert stopping.result() == 1
+
+
+async def health(gateway: Gateway) -> int:
+    async with gateway.client.get("/healthz") as answer:
+        return answer.status
 
 
 async def asks_clients_to_leave(gateway: Gateway) -> bool:
@@ -165,8 +209,18 @@ async def test_a_new_envoy_takes_over_without_a_failed_request() -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(4):
                 group.create_task(load())
-            successor = await EnvoyProcess.start(config, gateway.paths, binary=find_envoy(), restart_epoch=1)
+            epoch = await next_epoch(gateway.paths, patience_s=0)
+            successor = await EnvoyProcess.start(config, gateway.paths, binary=find_envoy(), restart_epoch=epoch)
             stack.push_async_callback(successor.stop)
+            assert await gateway.envoy.is_superseded()
+            assert not await successor.is_superseded()
+            assert count_live(gateway.paths.run_dir) == 2
+            # Its successor ends it; ended by anyone else, it would take its successor along.
+            assert await gateway.envoy.stop(drain_s=30) == 0
+            assert gateway.envoy.returncode == 0
+            async with EnvoyAdmin(gateway.paths.admin_socket) as admin:
+                assert await admin.active_requests() >= 0, "statistics are no longer asked of the predecessor"
+            assert count_live(gateway.paths.run_dir) == 1
             before = len(statuses)
 
             async def has_moved() -> bool:
@@ -176,3 +230,28 @@ async def test_a_new_envoy_takes_over_without_a_failed_request() -> None:
             stop.set()
         assert set(statuses) == {200}
         assert successor.returncode is None
+        assert await next_epoch(gateway.paths, patience_s=0) == 2
+
+
+async def test_a_successor_that_fails_leaves_the_old_one_and_the_next_one_is_told(paths: EnvoyPaths) -> None:
+    config = GatewayConfiguration(port=free_port())
+
+    def prepare_broken(config: GatewayConfiguration, paths: EnvoyPaths) -> None:
+        prepare(config, paths)
+        bootstrap = msgspec.json.decode(paths.bootstrap.read_bytes())
+        bootstrap["static_resources"]["listeners"] = [{"name": "no filter chains"}]
+        paths.bootstrap.write_bytes(msgspec.json.encode(bootstrap))
+
+    first = await EnvoyProcess.start(config, paths, binary=find_envoy())
+    try:
+        for prepare_files, want in ((prepare_broken, "no filter chains"), (prepare, "takes no successor")):
+            # The admin socket went with the one that failed.
+            epoch = await next_epoch(paths, patience_s=0)
+            assert epoch == 1
+            with pytest.raises(UsageError, match=want):
+                await EnvoyProcess.start(
+                    config, paths, binary=find_envoy(), restart_epoch=epoch, prepare_files=prepare_files
+                )
+            assert first.returncode is None
+    finally:
+        await first.stop()

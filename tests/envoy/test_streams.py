@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 
 import aiohttp
@@ -13,7 +13,7 @@ import pytest
 from pybrix.envoy.wire import ModelCluster
 from tests.support.gateway_parts import STREAM_HEAD, Engine, Request, chunk, eventually
 from tests.support.http2 import http2_exchange
-from tests.support.real_envoy import CHAT, Gateway
+from tests.support.real_envoy import CHAT, Gateway, start_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -167,3 +167,12 @@ async def test_the_sink_of_records_may_come_back(gateway: Gateway) -> None:
             return False
 
     await eventually(is_logged)
+
+
+async def test_an_answer_ends_at_the_deadline_that_is_configured() -> None:
+    async with AsyncExitStack() as stack:
+        gateway = await start_gateway(stack, stream_deadline_s=0.3)
+        async with open_stream(gateway, gateway.engines[0]) as (stream, answer):
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.content.read()
+            stream.said.put_nowait(None)

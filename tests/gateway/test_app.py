@@ -7,7 +7,7 @@ import itertools
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,16 @@ import msgspec
 import pytest
 
 from pybrix.api.config import GatewayConfiguration
+from pybrix.api.core import EndpointSlice
+from pybrix.api.model.v1alpha1.modeladapter import ModelAdapter
 from pybrix.base.errors import UsageError
+from pybrix.gateway import app
 from pybrix.gateway.errors import BrainRunning
+from pybrix.simulator.options import SimulatorOptions
 from tests.support.brains import BrainAddress, running_brain
-from tests.support.gateway import make_pod
+from tests.support.gateway import DEFAULT_STRATEGY, make_adapter, make_pod, make_slice
 from tests.support.podapi import PodApi
+from tests.support.simulated import simulated
 from tests.support.waiting import until, until_now
 
 
@@ -63,7 +68,7 @@ async def test_a_request_counts_until_its_record_comes(place: Path) -> None:
 
         await until(world.is_idle)
         _, metrics = await world.admin("/metrics")
-        assert 'pybrix_gateway_decisions_total{strategy="least-request"} 1.0' in metrics
+        assert f'pybrix_gateway_decisions_total{{strategy="{DEFAULT_STRATEGY}"}} 1.0' in metrics
         assert "pybrix_gateway_reservations_held 0.0" in metrics
 
 
@@ -94,6 +99,71 @@ async def test_without_the_api_the_persisted_view_serves_until_the_api_is_back(p
         await until_now(lambda: "127.64.0.2" in world.endpoints())
         assert (await world.decide())[1]["x-pybrix-endpoints"] == "127.64.0.2:8000"
         assert "127.64.0.1" not in world.endpoints()
+
+
+@pytest.mark.parametrize(
+    "take_away",
+    [
+        pytest.param(lambda api: api.missing.update({ModelAdapter}), id="the kind is not installed"),
+        pytest.param(lambda api: api.forbidden.update({ModelAdapter, EndpointSlice}), id="there is no right to read"),
+    ],
+)
+async def test_what_cannot_be_read_of_adapters_keeps_nothing_back(
+    place: Path, take_away: Callable[[PodApi], None]
+) -> None:
+    api = PodApi(make_pod("a", uid="u1"), make_slice("lora", "u1"))
+    take_away(api)
+    async with brain(place, api) as world:
+        assert (await world.decide())[0] == 200
+        api.missing.clear()
+        api.forbidden.clear()
+        api.put(make_adapter("later", ready=False, message="no candidate pods"))
+
+        async def is_routed() -> bool:
+            return (await world.decide("lora"))[0] == 200
+
+        async def is_known() -> bool:
+            status, headers, body = await world.decide("later")
+            return (status, b"no candidate pods" in body, headers.get("retry-after")) == (480, True, "5")
+
+        await until(is_routed)
+        await until(is_known)
+
+
+async def test_engines_are_asked_for_their_metrics_and_the_answers_are_shown(place: Path) -> None:
+    async with simulated(SimulatorOptions(("m",))) as engine:
+        port = engine.url.rpartition(":")[2]
+        pod = make_pod("a", ip="127.0.0.1", labels={"model.aibrix.ai/port": port})
+        async with brain(
+            place, PodApi(pod, make_pod("silent", ip="127.64.0.77")), engine_metrics_interval_s=0.05
+        ) as world:
+
+            async def seen() -> bool:
+                endpoints = (await world.admin("/debug/view"))[1]["models"][0]["endpoints"]
+                found = {each["pod"]: each["metrics"] for each in endpoints}
+                return found["silent"] is None and bool(found["a"]) and found["a"]["kvCapacityTokens"] > 0
+
+            await until(seen)
+            _, metrics = await world.admin("/metrics")
+            assert 'pybrix_gateway_engine_requests_running{namespace="default",pod="a"' in metrics
+            assert 'pybrix_gateway_engine_metrics_age_seconds{namespace="default",pod="a"' in metrics
+            assert 'pybrix_gateway_engine_scrapes_total{result="failure"}' in metrics
+
+
+async def test_no_engine_is_asked_when_the_interval_is_zero(place: Path) -> None:
+    async with simulated(SimulatorOptions(("m",))) as engine:
+        pod = make_pod("a", ip="127.0.0.1", labels={"model.aibrix.ai/port": engine.url.rpartition(":")[2]})
+        async with brain(place, PodApi(pod), engine_metrics_interval_s=0) as world:
+            assert (await world.decide())[0] == 200
+            _, metrics = await world.admin("/metrics")
+            assert 'pybrix_gateway_engine_scrapes_total{result="success"} 0.0' in metrics
+
+
+async def test_without_the_api_adapters_come_from_the_persisted_view(place: Path) -> None:
+    async with brain(place, PodApi(make_pod("a", uid="u1"), make_slice("lora", "u1"), make_adapter("lora"))):
+        pass
+    async with brain(place, PodApi(is_reachable=False), api_patience_s=0.05) as world:
+        assert (await world.decide("lora"))[1]["x-pybrix-cluster"] == "default/lora"
 
 
 async def test_without_the_api_and_without_a_view_it_waits_and_writes_nothing(place: Path) -> None:
@@ -138,7 +208,8 @@ async def test_an_empty_cluster_is_ready_and_knows_no_model(place: Path) -> None
 async def test_explain_ranks_without_reserving(place: Path) -> None:
     async with brain(place, PodApi(make_pod("a"))) as world:
         status, got = await world.admin("/debug/explain", data=b'{"model":"m"}')
-        assert (status, got["strategy"], got["ranking"][0]["why"]) == (200, "least-request", "0 requests in flight")
+        assert (status, got["strategy"]) == (200, DEFAULT_STRATEGY)
+        assert "0 requests in flight" in got["ranking"][0]["why"]
         _, refused = await world.admin("/debug/explain", data=b"{}", headers={"routing-strategy": "random"})
         assert refused["refused"]["reason"] == "model_missing"
         assert (await world.admin("/debug/view"))[1]["reservations"]["held"] == 0
@@ -198,6 +269,23 @@ async def test_a_stop_refuses_new_connections_and_finishes_what_is_being_asked(p
         assert b"connection: close" in reply
         for each in (writer, idle_writer):
             each.close()
+
+
+async def test_a_second_signal_cuts_what_is_being_asked_and_counts_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "DRAIN_GRACE_S", 3600.0)
+    async with brain(place, PodApi(make_pod("a"))) as world:
+        reader, writer = await asyncio.open_unix_connection(str(world.run_dir / "decision.sock"))
+        writer.write(b"POST /v1/x HTTP/1.1\r\ncontent-length: 9\r\n\r\n{")
+        await writer.drain()
+        await world.decide()  # by now the other connection's bytes have been read
+        world.stop.set()
+        world.hurry.set()
+        assert await reader.read() == b""
+        writer.close()
+    assert world.decisions_cut == 1
+    assert not any(world.run_dir.glob("*.sock"))
 
 
 async def test_envoys_log_connections_may_come_and_go_and_be_wrong(place: Path) -> None:

@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pybrix.envoy import replies
 from pybrix.gateway.accesslog.record import read_record
 from pybrix.gateway.framework.outcome import AccessRecord
 from pybrix.gateway.framework.refusal import Reason, Refusal
-from pybrix.gateway.framework.types import Decision, Endpoint, Explanation, InferenceRequest, Loads, Question
-from pybrix.gateway.view.snapshot import apply
-from tests.support.gateway import World, ask, facts, view_of
+from pybrix.gateway.framework.signals import Signals
+from pybrix.gateway.framework.types import Decision, Endpoint, Explanation, InferenceRequest, Question
+from pybrix.gateway.scheduling.registry import strategy_names
+from pybrix.gateway.view.snapshot import apply, build_view
+from tests.support.gateway import World, adapter_facts, ask, facts, slice_facts, view_of
 
 
 def three() -> World:
@@ -128,7 +131,7 @@ def test_a_model_without_a_ready_pod_is_told_to_retry() -> None:
 def test_an_unknown_strategy_is_told_the_valid_ones() -> None:
     said = refuse(three(), ask(strategy="roulette"))
     assert said.status == 400
-    assert said.message == "incorrect routing strategy roulette; valid strategies: least-request, random"
+    assert said.message.endswith(f"roulette; valid strategies: {replies.listed_names(strategy_names())}")
 
 
 def test_explain_gives_reasons_and_counts_nothing() -> None:
@@ -204,6 +207,34 @@ def test_a_request_that_envoy_routed_by_itself_has_an_outcome_and_no_reservation
     assert world.loads.of(world.view.by_host["127.64.0.2:8000"].id).outcomes.by_status_class == {2: 1}
 
 
+def test_load_is_the_engines_and_totals_are_the_models() -> None:
+    world = World(
+        build_view(
+            [facts("a", uid="u1", ip="127.64.0.1"), facts("b", uid="u2", ip="127.64.0.2")], [slice_facts("lora", "u1")]
+        )
+    )
+    first = decide(world, ask("lora"))
+    assert first.request.adapter == "lora"
+    assert [e.pod_name for e in first.endpoints] == ["a"]
+    second = decide(world)
+    assert [e.pod_name for e in second.endpoints] == ["b", "a"], "the adapter's request is load of the engine"
+    for got in (first, second):
+        world.director.account(record(got, prompt_tokens=7))
+    world.director.account(record(None, upstream="127.64.0.1:8000", cluster="default/lora", reservation=None))
+    world.director.account(record(None, upstream="127.64.0.1:8000", cluster="default/unknown", reservation=None))
+    totals = world.director.counters.models
+    assert {key.model: each.by_status() for key, each in totals.items()} == {"m": {"2xx": 1}, "lora": {"2xx": 2}}
+    assert world.loads.of(first.endpoints[0].id).outcomes.by_status_class == {2: 3}
+    assert world.in_flight() == {}
+
+
+def test_an_adapter_that_is_not_ready_says_why() -> None:
+    told = adapter_facts("lora", ready=False, phase="Pending", message="no candidate pods")
+    got = refuse(World(build_view([facts("a")], [], [told])), ask("lora"))
+    assert (got.status, got.reason) == (503, Reason.NO_READY_ENDPOINTS)
+    assert "the adapter is Pending: no candidate pods" in got.message
+
+
 def test_a_stream_of_an_earlier_brain_is_counted_from_its_first_renewal() -> None:
     world = three()
     fields: dict[str, Any] = {"reservation": "earlier.1", "upstream": "127.64.0.2:8000"}
@@ -218,19 +249,20 @@ class Crowded:
 
     name = "crowded"
 
-    def why_excluded(self, request: InferenceRequest, endpoint: Endpoint, loads: Loads) -> str:
-        return "busy" if loads.of(endpoint.id).requests else ""
+    def why_excluded(self, request: InferenceRequest, endpoint: Endpoint, signals: Signals) -> str:
+        return "busy" if signals.load(endpoint.id).requests else ""
 
 
 class Worst:
     """A strategy for tests: the later in the list, the better."""
 
     name = "worst"
+    prefers_new = False
 
-    def score(self, request: InferenceRequest, endpoints: Sequence[Endpoint], loads: Loads) -> Sequence[float]:
+    def score(self, request: InferenceRequest, endpoints: Sequence[Endpoint], signals: Signals) -> Sequence[float]:
         return [n / len(endpoints) for n in range(len(endpoints))]
 
-    def reasons(self, request: InferenceRequest, endpoints: Sequence[Endpoint], loads: Loads) -> Sequence[str]:
+    def reasons(self, request: InferenceRequest, endpoints: Sequence[Endpoint], signals: Signals) -> Sequence[str]:
         return ["later" for _ in endpoints]
 
 

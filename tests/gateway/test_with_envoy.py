@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from pybrix.envoy.paths import EnvoyPaths
 from pybrix.envoy.process import EnvoyProcess
 from pybrix.envoy.wire import FALLBACK_STRATEGY
 from tests.support.brains import BrainAddress, running_brain
-from tests.support.gateway import make_pod
+from tests.support.gateway import DEFAULT_STRATEGY, make_adapter, make_pod, make_slice
 from tests.support.gateway_parts import STREAM_HEAD, Engine, Request, chunk, free_port
 from tests.support.podapi import PodApi
 from tests.support.waiting import until, until_now
@@ -43,7 +44,7 @@ class Gateway:
             return answer.status, {k.lower(): v for k, v in answer.headers.items()}, await answer.json()
 
     async def is_decided_by_the_brain(self) -> bool:
-        return (await self.chat())[1].get("routing-strategy") == "least-request"
+        return (await self.chat())[1].get("routing-strategy") == DEFAULT_STRATEGY
 
     async def state(self) -> Any:
         return (await self.address.admin("/debug/view"))[1]
@@ -78,7 +79,7 @@ async def test_requests_are_spread_refused_and_settled(gateway: Gateway) -> None
         answers = await asyncio.gather(*[gateway.chat() for _ in range(30)])
         assert [status for status, _, _ in answers] == [200] * 30
         assert set(Counter(headers["target-pod"] for _, headers, _ in answers)) == {"pod-0", "pod-1", "pod-2"}
-        assert {headers["routing-strategy"] for _, headers, _ in answers} == {"least-request"}
+        assert {headers["routing-strategy"] for _, headers, _ in answers} == {DEFAULT_STRATEGY}
         assert (await gateway.chat(**{"routing-strategy": "random"}))[1]["routing-strategy"] == "random"
 
         status, headers, body = await gateway.chat("unknown")
@@ -96,6 +97,78 @@ async def test_requests_are_spread_refused_and_settled(gateway: Gateway) -> None
         await until(gateway.address.is_idle)
         endpoints = next(m for m in (await gateway.state())["models"] if m["model"] == "m")["endpoints"]
         assert sum(e["outcomes"]["byStatusClass"]["2xx"] for e in endpoints) >= 31
+
+
+async def test_an_adapter_is_routed_to_within_a_second_of_its_slice(gateway: Gateway) -> None:
+    async with running_brain(gateway.address, gateway.api, gateway.config):
+        await until(lambda: reaches(gateway))
+        loop = asyncio.get_running_loop()
+        gateway.api.put(make_adapter("lora", ready=False, phase="Pending", message="no candidate pods"))
+
+        async def answers(status: int) -> bool:
+            return (await gateway.chat("lora"))[0] == status
+
+        await until(lambda: answers(503))
+        _, headers, body = await gateway.chat("lora")
+        assert (headers["retry-after"], "no candidate pods" in body["error"]["message"]) == ("5", True)
+        began_s = loop.time()
+        gateway.api.put(make_slice("lora", gateway.engines[1].pod.pod_uid))
+        await until(lambda: answers(200))
+        assert loop.time() - began_s < 1.0
+        assert {(await gateway.chat("lora"))[1]["target-pod"] for _ in range(6)} == {"pod-1"}
+        async with gateway.client.get("/v1/models") as answer:
+            entries = {entry["id"]: entry for entry in (await answer.json())["data"]}
+        assert (entries["lora"]["parent"], entries["m"].get("parent")) == ("m", None)
+        async with gateway.client.get("/v1/models/lora") as answer:
+            assert await answer.json() == entries["lora"]
+    # Without the brain, Envoy's own choice is among the adapter's pods as well.
+    for _ in range(6):
+        status, headers, _ = await gateway.chat("lora")
+        assert (status, headers["target-pod"], headers["routing-strategy"]) == (200, "pod-1", FALLBACK_STRATEGY)
+
+
+async def test_the_pods_configuration_and_the_clients_headers_decide(gateway: Gateway) -> None:
+    config = {
+        "defaultProfile": "usual",
+        "profiles": {
+            "usual": {"routingStrategy": "random:2,throughput"},
+            "locked": {"lockedRoutingStrategy": "random"},
+        },
+    }
+    for engine in gateway.engines:
+        pod = pod_of(engine, annotations={"model.aibrix.ai/config": json.dumps(config)})
+        pod.metadata.labels["place"] = engine.pod.pod_name
+        gateway.api.put(pod)
+    async with running_brain(gateway.address, gateway.api, gateway.config):
+
+        async def is_configured() -> bool:
+            with suppress(aiohttp.ClientError):
+                return (await gateway.chat())[1].get("x-aibrix-config-profile") == "usual"
+            return False
+
+        await until(is_configured)
+        _, headers, _ = await gateway.chat()
+        assert headers["routing-strategy"] == "random:2,throughput"
+        assert "x-session-id" not in headers
+        _, headers, _ = await gateway.chat(**{"config-profile": "locked", "routing-strategy": "throughput"})
+        assert (headers["routing-strategy"], headers["x-aibrix-config-profile"]) == ("random", "locked")
+
+        status, headers, _ = await gateway.chat(**{"routing-strategy": "session-affinity", "x-pybrix-session": "mine"})
+        pod, session = headers["target-pod"], headers["x-session-id"]
+        assert (status, session) == (200, b64encode(headers["target-pod-ip"].encode()).decode())
+        bound = {"routing-strategy": "session-affinity:9,random", "x-session-id": session}
+        assert {(await gateway.chat(**bound))[1]["target-pod"] for _ in range(6)} == {pod}
+
+        wanted = {"external-filter": "place in (pod-1)"}
+        assert {(await gateway.chat(**wanted))[1]["target-pod"] for _ in range(6)} == {"pod-1"}
+        status, headers, body = await gateway.chat(**{"external-filter": "place=nowhere"})
+        assert (status, headers["x-error-routing"], headers["retry-after"]) == (503, "true", "5")
+        assert "place is 'pod-" in body["error"]["message"]
+        assert (await gateway.chat(**{"external-filter": "("}))[0] == 400
+    # Without the brain, nothing a client sends becomes a header of the answer.
+    _, headers, _ = await gateway.chat(**{"x-pybrix-session": "mine", "x-pybrix-profile": "mine"})
+    assert headers["routing-strategy"] == FALLBACK_STRATEGY
+    assert not {"x-session-id", "x-aibrix-config-profile"} & set(headers)
 
 
 async def reaches(gateway: Gateway) -> bool:
@@ -177,10 +250,10 @@ async def test_no_request_fails_while_the_brain_comes_and_goes(gateway: Gateway)
                 if turn == 0:
                     for _ in range(4):
                         tasks.create_task(load())
-                await answered(seen, "least-request")
+                await answered(seen, DEFAULT_STRATEGY)
             await answered(seen, FALLBACK_STRATEGY)
         ended.set()
-    assert set(seen) == {(200, "least-request"), (200, FALLBACK_STRATEGY)}, seen
+    assert set(seen) == {(200, DEFAULT_STRATEGY), (200, FALLBACK_STRATEGY)}, seen
 
 
 async def answered(seen: Counter[tuple[int, str]], strategy: str) -> None:

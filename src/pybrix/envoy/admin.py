@@ -51,9 +51,16 @@ class EnvoyAdmin:
         """Return how often each configuration file was refused; empty when all is well. Envoy's log says why."""
         return {name: count for name, count in (await self.stats(r"update_rejected$")).items() if count}
 
-    async def drain_listeners(self) -> None:
-        """Ask clients to leave (`connection: close`, HTTP/2 GOAWAY); listeners close after the drain time."""
-        async with self._session.post("/drain_listeners", params={"graceful": "", "skip_exit": ""}) as answer:
+    async def fail_health_checks(self) -> None:
+        """Answer health checks with 503 from now on, and ask clients to leave (`connection: close`, HTTP/2 GOAWAY)."""
+        await self._post("/healthcheck/fail")
+
+    async def close_listeners(self) -> None:
+        """Accept no more connections; those that are there stay."""
+        await self._post("/drain_listeners")
+
+    async def _post(self, path: str) -> None:
+        async with self._session.post(path) as answer:
             answer.raise_for_status()
 
     async def active_requests(self) -> int:

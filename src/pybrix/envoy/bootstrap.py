@@ -8,6 +8,7 @@ from typing import Any
 from pybrix.api.config import GatewayConfiguration
 from pybrix.envoy import wire
 from pybrix.envoy.paths import EnvoyPaths
+from pybrix.envoy.tracing import render_tracing_cluster
 
 Config = dict[str, Any]
 
@@ -54,30 +55,47 @@ def render_bootstrap(config: GatewayConfiguration, paths: EnvoyPaths, node_id: s
 
     Listeners, routes, clusters and endpoints come from the files of `paths.xds_dir`; they must exist when Envoy starts.
     """
+    tracing = render_tracing_cluster(config.tracing)
     return {
         "node": {"id": node_id, "cluster": "pybrix-gateway"},
-        "admin": {"address": {"pipe": {"path": str(paths.admin_socket), "mode": 0o600}}},
+        "admin": render_admin(paths),
         "dynamic_resources": {
             "lds_config": file_source(paths.listeners),
             "cds_config": file_source(paths.clusters),
         },
-        "static_resources": {"clusters": [_brain_cluster(config, paths), _access_log_cluster(paths)]},
+        "static_resources": {
+            "clusters": [
+                _brain_cluster(config, paths),
+                _access_log_cluster(paths),
+                *([tracing] if tracing is not None else []),
+            ]
+        },
         # Nothing collects statistics on a timer; they are made up to date when the admin socket is asked.
         "stats_flush_on_admin": True,
         # A model that nobody asks for costs no counters.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3."
-                        "DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": MAX_DOWNSTREAM_CONNECTIONS,
-                    },
-                }
-            ]
-        },
+        "overload_manager": connection_limit(),
+    }
+
+
+def render_admin(paths: EnvoyPaths) -> Config:
+    """Return the admin interface: a socket for this user alone."""
+    return {"address": {"pipe": {"path": str(paths.admin_socket), "mode": 0o600}}}
+
+
+def connection_limit() -> Config:
+    """Return the overload manager that bounds the connections of clients."""
+    return {
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3."
+                    "DownstreamConnectionsConfig",
+                    "max_active_downstream_connections": MAX_DOWNSTREAM_CONNECTIONS,
+                },
+            }
+        ]
     }
 
 

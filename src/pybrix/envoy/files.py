@@ -27,6 +27,7 @@ class XdsWriter:
         self._dir = xds_dir
         self._dir.mkdir(parents=True, exist_ok=True)
         self._written: XdsFiles = {}
+        self._endpoint_files = {path.name for path in self._dir.glob(f"{ENDPOINTS_PREFIX}*.json")}
 
     def write(self, files: XdsFiles) -> tuple[str, ...]:
         """Write what differs, in order, then delete endpoints that nothing refers to any more.
@@ -43,11 +44,14 @@ class XdsWriter:
         changed = [name for name, content in files.items() if self._differs(name, content)]
         for name in changed:
             write_atomically(self._dir / name, files[name])
+            if name.startswith(ENDPOINTS_PREFIX):
+                self._endpoint_files.add(name)
             self._written[name] = files[name]
-        stale = sorted(path.name for path in self._dir.glob(f"{ENDPOINTS_PREFIX}*.json") if path.name not in files)
+        stale = sorted(self._endpoint_files - files.keys())
         for name in stale:
             (self._dir / name).unlink(missing_ok=True)
             self._written.pop(name, None)
+            self._endpoint_files.discard(name)
         return (*changed, *stale)
 
     def _differs(self, name: str, content: bytes) -> bool:

@@ -11,7 +11,9 @@ from pybrix.api.config import GatewayConfiguration
 from pybrix.envoy import local_replies, wire
 from pybrix.envoy.bootstrap import ACCESS_LOG_CLUSTER, BRAIN_CLUSTER, file_source
 from pybrix.envoy.paths import EnvoyPaths
-from pybrix.envoy.scripts import FALLBACK_SCRIPT, METADATA, MODELS_SCRIPT, USAGE_SCRIPT
+from pybrix.envoy.scripts import FALLBACK_SCRIPT, IDENTITY_SCRIPT, METADATA, MODELS_SCRIPT, USAGE_SCRIPT
+from pybrix.envoy.tls import render_transport_socket
+from pybrix.envoy.tracing import render_tracing
 
 Config = dict[str, Any]
 
@@ -19,6 +21,7 @@ LISTENER = "gateway"
 ROUTES = "gateway"
 LUA_FILTER = "envoy.filters.http.lua"
 AUTHORIZATION_FILTER = "envoy.filters.http.ext_authz"
+IDENTITY_FILTER = "pybrix.identity"
 USAGE_SCRIPT_NAME = "usage"
 MODELS_SCRIPT_NAME = "models"
 _TYPE = "type.googleapis.com/"
@@ -31,30 +34,35 @@ def duration(seconds: float) -> str:
 
 def render_listener(config: GatewayConfiguration, paths: EnvoyPaths) -> Config:
     """Return the one listener of a gateway."""
+    chain: Config = {
+        "filters": [
+            {
+                "name": "envoy.filters.network.http_connection_manager",
+                "typed_config": _connection_manager(config, paths),
+            }
+        ]
+    }
+    if config.tls_certificate_path:
+        chain["transport_socket"] = render_transport_socket(paths)
     return {
         "name": LISTENER,
         "address": {"socket_address": {"address": config.address, "port_value": config.port}},
-        "filter_chains": [
-            {
-                "filters": [
-                    {
-                        "name": "envoy.filters.network.http_connection_manager",
-                        "typed_config": _connection_manager(config, paths),
-                    }
-                ]
-            }
-        ],
+        "filter_chains": [chain],
     }
 
 
 def _connection_manager(config: GatewayConfiguration, paths: EnvoyPaths) -> Config:
+    tracing = render_tracing(config)
     return {
+        **({"tracing": tracing} if tracing is not None else {}),
         "@type": f"{_TYPE}envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": LISTENER,
         "codec_type": "AUTO",
         "rds": {"route_config_name": ROUTES, "config_source": file_source(paths.routes)},
-        "early_header_mutation_extensions": [_strip_steering_headers()],
+        "early_header_mutation_extensions": [_strip_steering_headers(config)],
         "http_filters": [
+            render_health_filter(),
+            *_identity_filters(config),
             {"name": AUTHORIZATION_FILTER, "typed_config": _decision_filter(config)},
             {
                 "name": LUA_FILTER,
@@ -99,17 +107,38 @@ def _connection_manager(config: GatewayConfiguration, paths: EnvoyPaths) -> Conf
         "delayed_close_timeout": "0.1s",
         "stream_idle_timeout": duration(config.stream_idle_timeout_s),
         "max_request_headers_kb": local_replies.MAX_HEADERS_KIB,
-        "common_http_protocol_options": {"idle_timeout": "3600s", "max_headers_count": local_replies.MAX_HEADERS},
+        "common_http_protocol_options": {
+            "idle_timeout": "3600s",
+            "max_headers_count": local_replies.MAX_HEADERS,
+            **({"max_stream_duration": duration(config.stream_deadline_s)} if config.stream_deadline_s else {}),
+        },
     }
 
 
-def _strip_steering_headers() -> Config:
+def render_health_filter() -> Config:
+    """Return what answers health checks with 503 while this Envoy drains; before, they go on to their route."""
+    return {
+        "name": "envoy.filters.http.health_check",
+        "typed_config": {
+            "@type": f"{_TYPE}envoy.extensions.filters.http.health_check.v3.HealthCheck",
+            "pass_through_mode": True,
+            "headers": [
+                {"name": ":path", "string_match": {"exact": wire.HEALTH_PATH}},
+                {"name": ":method", "string_match": {"exact": "GET"}},
+            ],
+        },
+    }
+
+
+def _strip_steering_headers(config: GatewayConfiguration) -> Config:
     """Take away, before any filter or route looks, what would let a client choose where its request goes.
 
     A route's own `request_headers_to_remove` comes too late: without the brain a client's header would have been used.
     `x-request-id` goes as well, so that the id in answers and logs is one that Envoy made.
     """
-    names = (*wire.STEERING_HEADERS, "x-request-id")
+    names = [*wire.STEERING_HEADERS, "x-request-id"]
+    if not config.identity.admin_token_path:
+        names += wire.ADMIN_HEADERS
     by_name: list[Config] = [{"remove": name} for name in names]
     by_prefix: Config = {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-", "ignore_case": True}}}
     return {
@@ -121,14 +150,49 @@ def _strip_steering_headers() -> Config:
     }
 
 
+def _identity_filters(config: GatewayConfiguration) -> list[Config]:
+    """Return what stands before everything else where clients need an API key; the routes say which keys there are.
+
+    A script that fails lets its request go on: what lets only named users through is the second filter.
+    """
+    if not config.identity.is_api_key_required:
+        return []
+    script = {
+        "@type": f"{_TYPE}envoy.extensions.filters.http.lua.v3.Lua",
+        "default_source_code": {"inline_string": IDENTITY_SCRIPT},
+    }
+    has_user = {"header": {"name": wire.USER_HEADER, "present_match": True}}
+    is_get = {"header": {"name": ":method", "string_match": {"exact": "GET"}}}
+    is_health = {"and_rules": {"rules": [{"url_path": {"path": {"exact": wire.HEALTH_PATH}}}, is_get]}}
+    only_users = {
+        "@type": f"{_TYPE}envoy.extensions.filters.http.rbac.v3.RBAC",
+        "rules": {
+            "action": "ALLOW",
+            "policies": {
+                "users": {"permissions": [{"any": True}], "principals": [has_user]},
+                "health": {"permissions": [is_health], "principals": [{"any": True}]},
+            },
+        },
+    }
+    return [
+        {"name": IDENTITY_FILTER, "typed_config": script},
+        {"name": "envoy.filters.http.rbac", "typed_config": only_users},
+    ]
+
+
 def _exact(name: str) -> Config:
     return {"exact": name, "ignore_case": True}
 
 
+def _prefix(start: str) -> Config:
+    return {"prefix": start, "ignore_case": True}
+
+
 def _decision_filter(config: GatewayConfiguration) -> Config:
     """Ask the brain, with the whole body; go on without it when it fails or takes too long."""
-    asked = ("x-request-id", *wire.DECISION_HEADERS)
-    answered = (wire.ENDPOINTS_HEADER, wire.CLUSTER_HEADER, wire.RESERVATION_HEADER, wire.STRATEGY_HEADER)
+    asked = ["x-request-id", *wire.DECISION_HEADERS]
+    if config.identity.admin_token_path:
+        asked += wire.ADMIN_HEADERS
     return {
         "@type": f"{_TYPE}envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
         "transport_api_version": "V3",
@@ -139,12 +203,15 @@ def _decision_filter(config: GatewayConfiguration) -> Config:
                 "timeout": duration(config.decision_timeout_ms / 1000),
             },
             "authorization_response": {
-                "allowed_upstream_headers": {"patterns": [_exact(name) for name in answered]},
+                "allowed_upstream_headers": {"patterns": [_exact(name) for name in wire.DECIDED_HEADERS]},
                 "allowed_client_headers": {
                     "patterns": [
                         *(_exact(name) for name in wire.REFUSAL_HEADERS),
-                        *({"prefix": prefix, "ignore_case": True} for prefix in wire.REFUSAL_HEADER_PREFIXES),
+                        *(_prefix(each) for each in wire.REFUSAL_HEADER_PREFIXES),
                     ]
+                },
+                "allowed_client_headers_on_success": {
+                    "patterns": [_prefix(each) for each in wire.ANSWER_HEADER_PREFIXES]
                 },
             },
         },

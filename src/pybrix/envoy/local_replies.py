@@ -53,37 +53,41 @@ def render_local_replies(config: GatewayConfiguration) -> Config:
     return {
         "mappers": [
             {
-                "filter": {"and_filter": {"filters": [refused_by_brain, _status("EQ", wire.UNAVAILABLE_WIRE_STATUS)]}},
+                "filter": {
+                    "and_filter": {"filters": [refused_by_brain, status_filter("EQ", wire.UNAVAILABLE_WIRE_STATUS)]}
+                },
                 "status_code": 503,
                 "headers_to_add": [_REQUEST_ID],
             },
             {"filter": refused_by_brain, "headers_to_add": [_REQUEST_ID]},
             {"filter": ours, "headers_to_add": [_REQUEST_ID]},
-            _mapper(
+            mapper(
                 _flags("UH"),
                 replies.no_endpoints(ROUTE_MODEL),
                 headers=[retry_after(), header(replies.NO_MODEL_BACKENDS_HEADER, "true")],
             ),
-            _mapper(_status("EQ", 413), too_large, headers=[header(replies.BAD_BODY_HEADER, "true")]),
-            _mapper(_status("EQ", 431), large_headers),
-            _mapper(_status("EQ", 400), malformed),
-            _mapper(_flags("UF"), unreachable, headers=[retry_after()]),
-            _mapper(_flags("UC", "UR", "UPE"), broken, status=502, headers=[retry_after()]),
-            _mapper(_flags("SI", "UT", "DT", "UMSDR"), timeout, status=504),
-            _mapper(_status("GE", 500), _generic("api_error", "gateway_error")),
-            _mapper(_status("GE", 400), _generic("invalid_request_error", "bad_request")),
+            mapper(status_filter("EQ", 413), too_large, headers=[header(replies.BAD_BODY_HEADER, "true")]),
+            mapper(status_filter("EQ", 431), large_headers),
+            mapper(status_filter("EQ", 400), malformed),
+            mapper(_flags("UF"), unreachable, headers=[retry_after()]),
+            mapper(_flags("UC", "UR", "UPE"), broken, status=502, headers=[retry_after()]),
+            mapper(_flags("SI", "UT", "DT", "UMSDR"), timeout, status=504),
+            mapper(status_filter("GE", 500), generic("api_error", "gateway_error")),
+            mapper(status_filter("GE", 400), generic("invalid_request_error", "bad_request")),
         ],
         "body_format": _KEEP,
     }
 
 
-def _generic(kind: str, code: str) -> replies.ErrorBody:
+def generic(kind: str, code: str) -> replies.ErrorBody:
+    """Return a body that says what Envoy says."""
     return replies.error_body("the gateway answered %RESPONSE_CODE% (%RESPONSE_CODE_DETAILS%)", kind, code)
 
 
-def _mapper(
+def mapper(
     matches: Config, body: replies.ErrorBody, status: int | None = None, headers: list[Config] | None = None
 ) -> Config:
+    """Return the rule by which what matches is answered with a body of ours."""
     rule: Config = {
         "filter": matches,
         "body_format_override": {"json_format": json.loads(json.dumps(body)), "content_type": "application/json"},
@@ -98,7 +102,8 @@ def _flags(*flags: str) -> Config:
     return {"response_flag_filter": {"flags": list(flags)}}
 
 
-def _status(operator: str, status: int) -> Config:
+def status_filter(operator: str, status: int) -> Config:
+    """Match by status: EQ, GE or LE."""
     value = {"default_value": status, "runtime_key": f"pybrix.local_reply.{operator.lower()}_{status}"}
     return {"status_code_filter": {"comparison": {"op": operator, "value": value}}}
 

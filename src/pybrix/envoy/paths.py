@@ -46,6 +46,10 @@ class EnvoyPaths:
         return self.xds_dir / "listeners.json"
 
     @property
+    def secrets(self) -> Path:
+        return self.xds_dir / "secrets.json"
+
+    @property
     def routes(self) -> Path:
         return self.xds_dir / "routes.json"
 

@@ -7,7 +7,7 @@ import contextlib
 import math
 import os
 import socket
-import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -18,8 +18,10 @@ import structlog
 from pybrix.api.config import GatewayConfiguration
 from pybrix.base.errors import UsageError
 from pybrix.envoy.admin import EnvoyAdmin
+from pybrix.envoy.balancer import gateways_file, render_balancer, render_gateways
 from pybrix.envoy.bootstrap import render_bootstrap
 from pybrix.envoy.files import write_atomically
+from pybrix.envoy.hotrestart import PARENT_GRACE_S, base_id, find_epoch, forget_shared_memory
 from pybrix.envoy.paths import EnvoyPaths
 from pybrix.envoy.xds import render_empty_xds
 
@@ -28,15 +30,12 @@ log = structlog.get_logger()
 LONGEST_SOCKET_PATH = 107
 _START_TIMEOUT_S = 20.0
 _POLL_S = 0.02
-# Envoy multiplies the id by ten and keeps it in 31 bits.
-_BASE_IDS = 200_000_000
-# Old and new Envoy of a hot restart live side by side for the drain time and this much longer.
-_PARENT_GRACE_S = 5
+_SUCCESSOR_POLL_S = 0.5
+# What Envoy says where a successor before it has left its mark in the shared memory.
+_STILL_INITIALIZING = "previous envoy process is still initializing"
 
-
-def base_id(run_dir: Path) -> int:
-    """Return the id under which an Envoy shares memory with its successor: always the same for a run directory."""
-    return zlib.crc32(str(run_dir.absolute()).encode()) % _BASE_IDS
+Prepare = Callable[[GatewayConfiguration, EnvoyPaths], None]
+"""Writes what an Envoy needs to start."""
 
 
 def envoy_arguments(config: GatewayConfiguration, paths: EnvoyPaths, restart_epoch: int, log_file: Path) -> list[str]:
@@ -49,21 +48,10 @@ def envoy_arguments(config: GatewayConfiguration, paths: EnvoyPaths, restart_epo
         *("--concurrency", str(config.envoy_workers)),
         *("--drain-time-s", str(drain_s)),
         *("--drain-strategy", "immediate"),
-        *("--parent-shutdown-time-s", str(drain_s + _PARENT_GRACE_S)),
+        *("--parent-shutdown-time-s", str(drain_s + PARENT_GRACE_S)),
         *("--log-path", str(log_file)),
         *("--log-level", "warning"),
     ]
-
-
-def forget_shared_memory(run_dir: Path) -> None:
-    """Remove what Envoy leaves behind in /dev/shm, unless another Envoy of this run directory is alive."""
-    number = base_id(run_dir) * 10
-    try:
-        if f"@envoy_domain_socket_parent_{number}" in Path("/proc/net/unix").read_text(errors="replace"):
-            return
-        Path(f"/dev/shm/envoy_shared_memory_{number}").unlink(missing_ok=True)
-    except OSError as err:
-        log.warning("envoy's shared memory was not removed", error=str(err))
 
 
 def forget_admin_socket(path: Path) -> None:
@@ -95,12 +83,33 @@ def check_port_free(address: str, port: int) -> None:
 
 
 def prepare(config: GatewayConfiguration, paths: EnvoyPaths) -> None:
-    """Make the directories and files that Envoy needs to start; what the brain has written already stays.
+    """Make the directories and files that a gateway's Envoy needs; what the brain has written already stays.
 
     Raises:
         UsageError: the run directory's path is too long for a Unix socket.
         OSError: the disk is full or not writable.
     """
+    _make_directories(paths)
+    for name, content in render_empty_xds(paths).items():
+        if not (paths.xds_dir / name).exists():
+            write_atomically(paths.xds_dir / name, content)
+    write_atomically(paths.bootstrap, msgspec.json.encode(render_bootstrap(config, paths)))
+
+
+def prepare_balancer(config: GatewayConfiguration, paths: EnvoyPaths) -> None:
+    """Make the directories and files that a balancer's Envoy needs; gateways that are listed already stay.
+
+    Raises:
+        UsageError: the run directory's path is too long for a Unix socket.
+        OSError: the disk is full or not writable.
+    """
+    _make_directories(paths)
+    if not gateways_file(paths).exists():
+        write_atomically(gateways_file(paths), render_gateways(()))
+    write_atomically(paths.bootstrap, msgspec.json.encode(render_balancer(config, paths)))
+
+
+def _make_directories(paths: EnvoyPaths) -> None:
     longest = max((paths.decision_socket, paths.access_log_socket, paths.admin_socket), key=lambda path: len(str(path)))
     if len(os.fsencode(longest)) > LONGEST_SOCKET_PATH:
         raise UsageError(
@@ -108,10 +117,6 @@ def prepare(config: GatewayConfiguration, paths: EnvoyPaths) -> None:
         )
     paths.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths.xds_dir.mkdir(parents=True, exist_ok=True)
-    for name, content in render_empty_xds(paths).items():
-        if not (paths.xds_dir / name).exists():
-            write_atomically(paths.xds_dir / name, content)
-    write_atomically(paths.bootstrap, msgspec.json.encode(render_bootstrap(config, paths)))
 
 
 class EnvoyProcess:
@@ -131,6 +136,7 @@ class EnvoyProcess:
         binary: Path,
         restart_epoch: int = 0,
         log_file: Path | None = None,
+        prepare_files: Prepare = prepare,
     ) -> Self:
         """Start Envoy and return when it is live; its port opens once the brain has written a listener.
 
@@ -140,15 +146,17 @@ class EnvoyProcess:
             binary: what `find_envoy` returns.
             restart_epoch: 0, or n+1 to take over from a running Envoy of epoch n, which then drains and exits.
             log_file: Envoy's own log; `gateway_dir/envoy.log` when None.
+            prepare_files: writes bootstrap and directories; those of a gateway.
 
         Raises:
             UsageError: the port is taken, or Envoy gives up or is not live in time; nothing is left running.
         """
         if restart_epoch == 0:
             check_port_free(config.address, config.port)
-        prepare(config, paths)
+        prepare_files(config, paths)
         log_file = log_file or paths.gateway_dir / "envoy.log"
         with log_file.open("ab") as early_words:
+            log_start = early_words.tell()
             process = await asyncio.create_subprocess_exec(
                 binary,
                 *envoy_arguments(config, paths, restart_epoch, log_file),
@@ -169,7 +177,7 @@ class EnvoyProcess:
                 raise UsageError(f"Envoy is not live after {_START_TIMEOUT_S:.0f} s", f"see {log_file}") from err
             raise
         if process.returncode is not None:
-            raise UsageError(f"Envoy exited with {process.returncode}: {_last_error(log_file)}", f"see {log_file}")
+            raise _did_not_start(process.returncode, log_file, log_start)
         log.info("envoy is live", pid=process.pid, restart_epoch=restart_epoch)
         return envoy
 
@@ -186,16 +194,37 @@ class EnvoyProcess:
         """Wait until Envoy has exited; return its exit status."""
         return await self._process.wait()
 
-    async def stop(self, drain_s: float = 0.0) -> None:
-        """Ask clients to leave, wait until no request is under way or `drain_s` is over, then end Envoy."""
-        if self._process.returncode is not None:
-            forget_admin_socket(self._paths.admin_socket)
-            return
-        if drain_s > 0:
-            with contextlib.suppress(TimeoutError, aiohttp.ClientError):
-                async with asyncio.timeout(drain_s), EnvoyAdmin(self._paths.admin_socket) as admin:
-                    await admin.drain_listeners()
-                    await self._wait_idle(admin)
+    async def is_superseded(self) -> bool:
+        """Whether a successor has taken over: this Envoy drains, or has ended, because of that."""
+        serving = await find_epoch(self._paths)
+        return serving is not None and serving != self.restart_epoch
+
+    async def stop(self, drain_s: float = 0.0, *, listener_s: float = 0.0, hurry: asyncio.Event | None = None) -> int:
+        """Drain, then end Envoy. With `drain_s` 0, end it at once.
+
+        Health checks say no and clients are asked to leave from the first moment on; after `listener_s` no connection
+        is accepted any more; what is under way then has `drain_s` to end. One that has a successor drains already, and
+        is ended by it.
+
+        Args:
+            hurry: when set, the waiting is over; a successor is not hurried.
+
+        Returns:
+            How many requests were cut, as far as that is known: of those that a successor ends it is not.
+        """
+        cut = 0
+        if self._process.returncode is None and drain_s > 0:
+            if await self.is_superseded():
+                await self._wait_for_successor(drain_s + PARENT_GRACE_S)
+            else:
+                cut = await self._drain(drain_s, listener_s, hurry or asyncio.Event())
+        if self._process.returncode is None:
+            await self._terminate()
+        forget_admin_socket(self._paths.admin_socket)
+        forget_shared_memory(self._paths.run_dir)
+        return cut
+
+    async def _terminate(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
@@ -204,14 +233,39 @@ class EnvoyProcess:
         except TimeoutError:
             log.warning("envoy does not end; killing it", pid=self._process.pid)
             await self._kill()
-        forget_admin_socket(self._paths.admin_socket)
-        forget_shared_memory(self._paths.run_dir)
 
-    async def _wait_idle(self, admin: EnvoyAdmin) -> None:
-        while self._process.returncode is None:
-            if not await admin.active_requests():
-                return
-            await asyncio.sleep(_POLL_S)
+    async def _wait_for_successor(self, patience_s: float) -> None:
+        """Return when the successor has ended this Envoy, or is gone itself, or has let the time pass."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                while self._process.returncode is None and await self.is_superseded():
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._process.wait(), _SUCCESSOR_POLL_S)
+
+    async def _drain(self, drain_s: float, listener_s: float, hurry: asyncio.Event) -> int:
+        draining = asyncio.ensure_future(self._drain_in_order(listener_s))
+        hurried = asyncio.ensure_future(hurry.wait())
+        await asyncio.wait({draining, hurried}, timeout=listener_s + drain_s, return_when=asyncio.FIRST_COMPLETED)
+        for task in (draining, hurried):
+            task.cancel()
+        for outcome in await asyncio.gather(draining, hurried, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                log.warning("envoy was not drained", error=repr(outcome))
+        if self._process.returncode is None:
+            with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+                async with EnvoyAdmin(self._paths.admin_socket) as admin:
+                    return await admin.active_requests()
+        return 0
+
+    async def _drain_in_order(self, listener_s: float) -> None:
+        async with EnvoyAdmin(self._paths.admin_socket) as admin:
+            await admin.fail_health_checks()
+            await asyncio.sleep(listener_s)
+            await admin.close_listeners()
+            while self._process.returncode is None:
+                if not await admin.active_requests():
+                    return
+                await asyncio.sleep(_POLL_S)
 
     async def _wait_live(self) -> None:
         """Return when this Envoy (not the one it takes over from) is live, or has exited."""
@@ -228,14 +282,23 @@ class EnvoyProcess:
         await self._process.wait()
 
 
-def _last_error(log_file: Path) -> str:
-    """Return the last line of Envoy's log that tells why it gave up."""
-    try:
-        lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return "it wrote no log"
+def _did_not_start(returncode: int, log_file: Path, log_start: int) -> UsageError:
+    with log_file.open("rb") as file:
+        file.seek(log_start)
+        said = file.read().decode(errors="replace").splitlines()
+    if any(_STILL_INITIALIZING in line for line in said):
+        return UsageError(
+            "the Envoy that serves takes no successor: an earlier one is starting, or ended while it started",
+            "wait where one is starting; else it serves on, and only a restart, which refuses connections for a second "
+            "or two, lets it have a successor again: end the process that has started it",
+        )
+    return UsageError(f"Envoy exited with {returncode}: {_last_error(said)}", f"see {log_file}")
+
+
+def _last_error(lines: Sequence[str]) -> str:
+    """Return the last line of what Envoy wrote that tells why it gave up."""
     telling = [line for line in lines if "[critical]" in line or "[error]" in line] or lines
-    return telling[-1].rpartition("] ")[2] if telling else "its log is empty"
+    return telling[-1].rpartition("] ")[2] if telling else "it wrote nothing"
 
 
 async def validate(binary: Path, bootstrap: Path) -> str:

@@ -31,9 +31,10 @@ def invalid(message: str, code: str, param: str | None = None) -> ErrorBody:
     return error_body(message, "invalid_request_error", code, param)
 
 
-def model_entry(model: str) -> dict[str, Any]:
-    """Return the object of a model in OpenAI's API."""
-    return {"id": model, "object": "model", "created": 0, "owned_by": "aibrix"}
+def model_entry(model: str, parent: str = "") -> dict[str, Any]:
+    """Return the object of a model in OpenAI's API; an adapter's names its base model as `parent`, as engines do."""
+    entry = {"id": model, "object": "model", "created": 0, "owned_by": "aibrix"}
+    return {**entry, "parent": parent} if parent else entry
 
 
 def listed_names(names: Iterable[str]) -> str:
@@ -65,6 +66,12 @@ def no_endpoints(model: str) -> ErrorBody:
     )
 
 
+def _unauthenticated(message: str) -> ErrorBody:
+    return error_body(message, "authentication_error", "invalid_api_key", "api_key")
+
+
+KEY_MISSING = _unauthenticated("you didn't provide an API key; send one in the header Authorization: Bearer KEY")
+KEY_WRONG = _unauthenticated("Incorrect API key provided")
 NOT_JSON = invalid("the request body is not a JSON object", "invalid_json")
 MODEL_MISSING = invalid("you must provide a model parameter", "model_missing", "model")
 MODEL_INVALID = invalid("the model parameter must be a non-empty string", "model_invalid", "model")

@@ -41,7 +41,8 @@ _WORDS = {
     "MODEL_MISSING": json.dumps(replies.MODEL_MISSING),
     "MODEL_INVALID": json.dumps(replies.MODEL_INVALID),
     "MODEL_ENTRY": json.dumps(replies.model_entry("$MODEL")),
-    # These (and the entry above) the scripts complete: $NAME stands for what it knows.
+    "ADAPTER_ENTRY": json.dumps(replies.model_entry("$MODEL", "$PARENT")),
+    # These (and the entries above) the scripts complete: $NAME stands for what it knows.
     "UNKNOWN_MODEL": json.dumps(replies.unknown_model("$MODEL", "$WHERE", "$NAMES")),
     "AMBIGUOUS_MODEL": json.dumps(replies.ambiguous_model("$MODEL", "$NAMES", wire.NAMESPACE_HEADER)),
 }
@@ -51,6 +52,18 @@ FALLBACK_SCRIPT = _answering("fallback.lua")
 
 MODELS_SCRIPT = _answering("models.lua")
 """Script of the route `GET /v1/models/MODEL`."""
+
+IDENTITY_SCRIPT = _fill(
+    _read("identity.lua"),
+    {
+        "USER_HEADER": wire.USER_HEADER,
+        "KEY_PREFIX": wire.API_KEY_PREFIX,
+        "KEY_BYTES": str(wire.API_KEY_BYTES),
+        "KEY_MISSING": json.dumps(replies.KEY_MISSING),
+        "KEY_WRONG": json.dumps(replies.KEY_WRONG),
+    },
+)
+"""Script of the identity filter: who has no API key goes no further."""
 
 USAGE_SCRIPT = _fill(_read("usage.lua"), {"METADATA": METADATA})
 """Script of model routes: find token usage in responses."""

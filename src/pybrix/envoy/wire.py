@@ -17,8 +17,20 @@ RESERVATION_HEADER = "x-pybrix-reservation"
 """Brain to Envoy: the id that the access log brings back."""
 STRATEGY_HEADER = "x-pybrix-strategy"
 """Brain to Envoy: the strategy that chose; Envoy answers it as `routing-strategy`."""
+SESSION_HEADER = "x-pybrix-session"
+"""Brain to Envoy: by what the client comes back to the same endpoint; Envoy answers it as `x-session-id`."""
+PROFILE_HEADER = "x-pybrix-profile"
+"""Brain to Envoy: the configuration profile that counted; Envoy answers it as `x-aibrix-config-profile`."""
+USER_HEADER = "x-pybrix-user"
+"""Envoy to the brain (and the engine): the user whose API key the request had."""
 NAMESPACE_HEADER = "x-pybrix-namespace"
-"""Client to gateway: the namespace of the model. The one header of ours that a client may send."""
+"""Client to gateway: the namespace of the model."""
+EXPLAIN_HEADER = "x-pybrix-explain"
+"""Client to gateway: `1` asks for an explanation of the decision in the answer; it needs the admin token."""
+ADMIN_TOKEN_HEADER = "x-pybrix-admin-token"
+"""Client to gateway: the admin token. Neither of the two ever goes on to an engine."""
+EXPLANATION_HEADER = "x-pybrix-explanation"
+"""Gateway to client: the explanation, compact JSON."""
 
 FALLBACK_STRATEGY = "fallback-least-request"
 """`routing-strategy` of a response that Envoy routed without the brain."""
@@ -28,14 +40,28 @@ STEERING_HEADERS = (
     CLUSTER_HEADER,
     RESERVATION_HEADER,
     STRATEGY_HEADER,
+    SESSION_HEADER,
+    PROFILE_HEADER,
+    USER_HEADER,
     "target-pod",
     "target-pod-ip",
 )
 """Stripped from what clients send, before any filter runs; so is every header that starts with `x-envoy-`."""
 
+DECIDED_HEADERS = (
+    ENDPOINTS_HEADER,
+    CLUSTER_HEADER,
+    RESERVATION_HEADER,
+    STRATEGY_HEADER,
+    SESSION_HEADER,
+    PROFILE_HEADER,
+)
+"""What the brain may set of a request's headers."""
+
 DECISION_HEADERS = (
     "routing-strategy",
     NAMESPACE_HEADER,
+    USER_HEADER,
     "user",
     "x-session-id",
     "x-aibrix-session-key",
@@ -45,9 +71,18 @@ DECISION_HEADERS = (
 )
 """What the brain sees of a request's headers, besides host, authorization and `x-request-id`."""
 
-REFUSAL_HEADERS = ("content-type", "retry-after")
+ADMIN_HEADERS = (EXPLAIN_HEADER, ADMIN_TOKEN_HEADER)
+"""What the brain sees besides, where there is an admin token; elsewhere they are stripped like steering headers."""
+
+REFUSAL_HEADERS = ("content-type", "retry-after", EXPLANATION_HEADER)
 REFUSAL_HEADER_PREFIXES = ("x-error-", "x-ratelimit-")
 """Headers of the brain's refusals that go on to the client."""
+ANSWER_HEADER_PREFIXES = ("x-ratelimit-", EXPLANATION_HEADER)
+"""Headers of the brain's decisions that are added to the client's answer."""
+
+API_KEY_PREFIX = "pbx_"
+API_KEY_BYTES = 47
+"""An API key is the prefix and 32 random bytes in URL-safe base64; Envoy hashes nothing of another length."""
 
 INFERENCE_PATHS = (
     "/v1/chat/completions",
@@ -96,6 +131,12 @@ def cluster_name(namespace: str, model: str) -> str:
     return f"{namespace}/{model}"
 
 
+def split_cluster(name: str) -> tuple[str, str]:
+    """Return namespace and model of a name that `cluster_name` made."""
+    namespace, _, model = name.partition("/")
+    return namespace, model
+
+
 @dataclass(frozen=True, slots=True)
 class PodEndpoint:
     """One address of a model. `pod_uid` is its identity; `pod_name` is only shown to people."""
@@ -108,11 +149,15 @@ class PodEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class ModelCluster:
-    """A model of a namespace and where it is served; no endpoints means it is known and not ready."""
+    """A model of a namespace and where it is served; no endpoints means it is known and not ready.
+
+    `parent` is the base model of an adapter, "" for any other model.
+    """
 
     namespace: str
     model: str
     endpoints: tuple[PodEndpoint, ...] = ()
+    parent: str = ""
 
     @property
     def name(self) -> str:

@@ -1,29 +1,18 @@
 """What can go wrong when a gateway starts or is asked about itself.
 
 UsageError
-├── ConfigurationError   a configuration file is wrong; the message names the path in it
 ├── BrainRunning         another brain lives on the same run directory
-└── BrainUnavailable     no brain answers on the run directory's admin socket
+├── BrainUnavailable     no brain answers on the run directory's admin socket
+└── AccountsUnavailable  users and API keys cannot be read or changed now
+
+BadMessage               what another gateway said cannot be used: counted, and left out
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pybrix.base.errors import UsageError
-
-
-class ConfigurationError(UsageError):
-    """A `GatewayConfiguration` does not decode.
-
-    Args:
-        source: the file, or another name of where the text comes from.
-        problem: what is wrong, naming the path in the document.
-    """
-
-    def __init__(self, source: str, problem: str) -> None:
-        super().__init__(f"{source}: {problem}")
-        self.source = source
+from pybrix.base.errors import PybrixError, UsageError
 
 
 class BrainRunning(UsageError):
@@ -43,3 +32,11 @@ class BrainUnavailable(UsageError):
         detail = f": {why}" if why else ""
         super().__init__(f"no brain answers on {socket_path}{detail}", "is `pybrix gateway brain` running?")
         self.socket_path = socket_path
+
+
+class AccountsUnavailable(UsageError):
+    """Where users and API keys are kept does not answer, or does not take any more."""
+
+
+class BadMessage(PybrixError):
+    """What arrived from another gateway (or from whoever can write where they write) is no message."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pybrix.gateway.indexes.load import LoadTable
+from pybrix.gateway.indexes.load import Load, LoadTable, Weight
 from pybrix.gateway.indexes.reservations import Reservations, TokenSource
 from tests.support.gateway import make_endpoint
 
@@ -16,31 +18,35 @@ def ledger(loads: LoadTable) -> Reservations:
     return Reservations(loads, "me", TokenSource(lambda size: bytes(i % 251 for i in range(size))).issue, 10.0)
 
 
+def numbers(load: Load) -> tuple[int, ...]:
+    return load.requests, load.prompt_tokens, load.uncached_tokens, load.decode_tokens
+
+
 def test_choosing_counts_and_ending_uncounts() -> None:
     loads = LoadTable()
     held = ledger(loads)
-    key = held.reserve([A, B], 100, 0.0)
+    key = held.reserve([A, B], Weight(100, 60, 20), 0.0)
     assert key.startswith("me.")
-    assert (loads.of(A.id).requests, loads.of(A.id).prompt_tokens) == (1, 100)
+    assert numbers(loads.of(A.id)) == (1, 100, 60, 20)
     assert held.release(key) is not None
     assert held.release(key) is None
-    assert (loads.of(A.id).requests, loads.of(A.id).prompt_tokens) == (0, 0)
+    assert numbers(loads.of(A.id)) == (0, 0, 0, 0)
 
 
 def test_a_renewal_from_another_endpoint_moves_the_request() -> None:
     loads = LoadTable()
     held = ledger(loads)
-    key = held.reserve([A, B], 100, 0.0)
+    key = held.reserve([A, B], Weight(100, 60, 20), 0.0)
     assert held.renew(key, B, 10.0)
     assert (loads.of(A.id).requests, loads.of(B.id).requests) == (0, 1)
     held.release(key)
-    assert (loads.of(A.id).prompt_tokens, loads.of(B.id).prompt_tokens) == (0, 0)
+    assert numbers(loads.of(A.id)) == numbers(loads.of(B.id)) == (0, 0, 0, 0)
 
 
 def test_three_missed_renewals_release() -> None:
     loads = LoadTable()
     held = ledger(loads)
-    renewed, lost = held.reserve([A], 1, 0.0), held.reserve([A], 1, 0.0)
+    renewed, lost = held.reserve([A], Weight(1), 0.0), held.reserve([A], Weight(1), 0.0)
     assert held.expire(29.0) == []
     held.renew(renewed, None, 29.0)
     assert [gone.id for gone in held.expire(33.0)] == [lost]
@@ -94,7 +100,8 @@ def test_loads_are_the_sum_of_what_is_held_and_end_at_zero(script: list[tuple[ob
     for step in script:
         match step:
             case ("reserve", tuple() as ranking, int(tokens)):
-                ids.append(held.reserve(ranking, tokens, now_s))
+                weight = Weight(tokens, tokens // 2, 3, tuple(range(tokens % 5)))
+                ids.append(held.reserve(ranking, weight, now_s))
             case ("renew", int(at), endpoint):
                 held.renew(ids[at % len(ids)], endpoint, now_s)  # type: ignore[arg-type]
             case ("adopt", int(at), endpoint) if endpoint is not None:
@@ -107,9 +114,15 @@ def test_loads_are_the_sum_of_what_is_held_and_end_at_zero(script: list[tuple[ob
                 released += [gone.id for gone in held.expire(now_s) if held.is_own(gone.id)]
         for endpoint in (A, B, C):
             here = [r for r in held if r.endpoint.id == endpoint.id]
-            assert loads.of(endpoint.id).requests == len(here)
-            assert loads.of(endpoint.id).prompt_tokens == sum(r.prompt_tokens for r in here)
+            load = loads.of(endpoint.id)
+            assert load.requests == len(here)
+            weights = [(r.weight.prompt_tokens, r.weight.uncached_tokens, r.weight.decode_tokens) for r in here]
+            assert numbers(load)[1:] == tuple(map(sum, zip(*weights, strict=True))) or not here
+            assert {block: count for block, (count, _) in load.blocks.items()} == Counter(
+                block for r in here for block in r.weight.blocks
+            )
+            assert load.common_tokens == sum((count - 1) * tokens for count, tokens in load.blocks.values())
     assert len(released) == len(set(released)), "an own reservation was released twice"
     held.expire(now_s + 1000)
     assert len(held) == 0
-    assert all(load.requests == 0 and load.prompt_tokens == 0 for _, load in loads)
+    assert all(numbers(load) == (0, 0, 0, 0) and not load.common_tokens and not load.blocks for _, load in loads)

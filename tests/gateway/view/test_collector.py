@@ -3,40 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
 
-from pybrix.api.core import Pod
+from pybrix.api.core import EndpointSlice, Pod
+from pybrix.api.meta import Object
 from pybrix.gateway.view import collector as collector_module
-from pybrix.gateway.view.collector import Collector, PodHandler
-from pybrix.gateway.view.snapshot import ClusterView, ModelKey
+from pybrix.gateway.view.collector import Collector
+from pybrix.gateway.view.facts import ModelKey
+from pybrix.gateway.view.snapshot import ClusterView, build_view
 from pybrix.kube.interface import EventType
-from tests.support.gateway import MovableClock, facts, make_pod, view_of
+from tests.support.gateway import MovableClock, adapter_facts, facts, make_pod, make_slice, slice_facts, view_of
 
 M = ModelKey("default", "m")
 
 
-class Source:
+T = TypeVar("T", bound=Object)
+
+
+class Source(Generic[T]):
     """An informer that a test speaks for."""
 
     def __init__(self) -> None:
-        self._handlers: list[PodHandler] = []
+        self._handlers: list[Callable[[EventType, T | None, T | None], None]] = []
         self.synced = asyncio.Event()
+        self.settled = asyncio.Event()
 
-    def add_handler(self, handler: PodHandler) -> None:
+    def add_handler(self, handler: Callable[[EventType, T | None, T | None], None]) -> None:
         self._handlers.append(handler)
 
     async def wait_synced(self) -> None:
         await self.synced.wait()
 
-    def say(self, kind: EventType, old: Pod | None, new: Pod | None) -> None:
+    async def wait_settled(self) -> None:
+        await self.settled.wait()
+
+    def sync(self) -> None:
+        self.synced.set()
+        self.settled.set()
+
+    def say(self, kind: EventType, old: T | None, new: T | None) -> None:
         for handler in self._handlers:
             handler(kind, old, new)
 
 
 class Following:
-    def __init__(self, source: Source, collector: Collector, clock: MovableClock) -> None:
+    def __init__(
+        self, source: Source[Pod], collector: Collector, clock: MovableClock, slices: Source[EndpointSlice]
+    ) -> None:
         self.source, self.collector, self.clock = source, collector, clock
+        self.slices = slices
         self.changed = asyncio.Event()
         self.views: list[ClusterView] = []
         collector.subscribe(self._note)
@@ -53,16 +70,25 @@ class Following:
 
 
 @asynccontextmanager
-async def following(*, start: ClusterView | None = None, listed: tuple[Pod, ...] = ()) -> AsyncIterator[Following]:
-    source, clock = Source(), MovableClock()
-    collector = Collector([source], clock)
-    world = Following(source, collector, clock)
+async def following(
+    *, start: ClusterView | None = None, listed: tuple[Pod, ...] = (), slices: tuple[EndpointSlice, ...] | None = ()
+) -> AsyncIterator[Following]:
+    """Follow what is listed; `slices` None: the server refuses to list them."""
+    source, clock, slice_source = Source[Pod](), MovableClock(), Source[EndpointSlice]()
+    collector = Collector([source], clock, slices=[slice_source])
+    world = Following(source, collector, clock, slice_source)
     if start is not None:
         collector.adopt(start)
         await world.next_view()
     for pod in listed:
         source.say(EventType.ADDED, None, pod)
-    source.synced.set()
+    source.sync()
+    for each in slices or ():
+        slice_source.say(EventType.ADDED, None, each)
+    if slices is None:
+        slice_source.settled.set()
+    else:
+        slice_source.sync()
     synced = asyncio.Event()
     task = asyncio.ensure_future(collector.run(synced))
     try:
@@ -131,3 +157,38 @@ async def test_a_model_without_pods_is_forgotten_after_a_while() -> None:
         if M in world.collector.view.models:
             await world.next_view()
         assert list(world.collector.view.models) == [ModelKey("default", "other")]
+
+
+A = ModelKey("default", "lora")
+
+
+async def test_an_adapter_is_there_with_its_slice_and_gone_with_it() -> None:
+    pod = make_pod("a", uid="u1")
+    async with following(listed=(pod,)) as world:
+        world.slices.say(EventType.ADDED, None, make_slice("lora", "u1"))
+        assert [e.id.pod_uid for e in (await world.next_view()).models[A].endpoints] == ["u1"]
+        world.slices.say(EventType.DELETED, make_slice("lora", "u1"), None)
+        assert A not in (await world.next_view()).models, "nothing is left of it: no pods to wait for"
+
+
+async def test_slices_that_may_not_be_read_keep_nothing_back_and_come_when_they_may() -> None:
+    async with following(listed=(make_pod("a", uid="u1"),), slices=None) as world:
+        assert hosts(world.collector.view) == ["127.64.0.1:8000"]
+        assert list(world.collector.view.models) == [M]
+        world.slices.say(EventType.ADDED, None, make_slice("lora", "u1"))
+        world.slices.sync()
+        assert A in (await world.next_view()).models
+
+
+async def test_persisted_adapters_stay_until_slices_can_be_read() -> None:
+    start = build_view([facts("a", uid="u1")], [slice_facts("lora", "u1")], [adapter_facts("lora")])
+    async with following(start=start, listed=(make_pod("a", uid="u1"),), slices=None) as world:
+        assert len(world.collector.view.models[A].endpoints) == 1
+        world.slices.sync()
+        assert A not in (await world.next_view()).models
+
+
+async def test_a_missing_pod_of_a_persisted_adapter_is_no_endpoint() -> None:
+    start = build_view([facts("a", uid="u1")], [slice_facts("lora", "u1")])
+    async with following(start=start, listed=(), slices=None) as world:
+        assert world.collector.view.models[A].endpoints == ()

@@ -10,17 +10,8 @@ from hypothesis import strategies as st
 
 from pybrix.api.identity import Uid
 from pybrix.gateway.indexes.load import LoadTable
-from pybrix.gateway.view.snapshot import (
-    EMPTY,
-    ClusterView,
-    ModelKey,
-    PodFacts,
-    apply,
-    build_view,
-    forget,
-    podless,
-    read_pod,
-)
+from pybrix.gateway.view.facts import ModelKey, PodFacts, read_pod
+from pybrix.gateway.view.snapshot import EMPTY, ClusterView, apply, build_view, forget, podless
 from tests.support.gateway import facts, make_pod, view_of
 
 M = ModelKey("default", "m")
@@ -99,14 +90,14 @@ def test_a_pod_recreated_under_its_name_is_another_endpoint_with_nothing_in_flig
     old, new = facts("a", uid="old"), facts("a", uid="new")
     loads = LoadTable()
     before = view_of(old)
-    loads.add(before.models[M].endpoints[0].id, 10)
+    loads.add(before.models[M].endpoints[0].id)
     after = apply(before, {old.uid: None, new.uid: new})
     (endpoint,) = after.models[M].endpoints
     assert endpoint.id == ("new", 8000)
     assert loads.of(endpoint.id).requests == 0
     loads.prune(after.endpoint_ids())
     assert loads.of(old.endpoint.id).requests == 1, "what is in flight on the old pod is still counted"
-    loads.remove(old.endpoint.id, 10)
+    loads.remove(old.endpoint.id)
     loads.prune(after.endpoint_ids())
     assert len(loads) == 0
 

@@ -14,8 +14,10 @@ function envoy_on_request(handle)
   local namespace = match(path, "^@NAMESPACE_PREFIX@([^/]+)/") or headers:get("@NAMESPACE_HEADER@") or ""
   local known = handle:metadata()
   local there = known:get("models")[namespace]
-  if there and there[model] then
-    local body = completed([[@MODEL_ENTRY@]], { MODEL = json_text(model) })
+  local parent = there and there[model]
+  if parent then
+    local entry = parent == true and [[@MODEL_ENTRY@]] or [[@ADAPTER_ENTRY@]]
+    local body = completed(entry, { MODEL = json_text(model), PARENT = parent ~= true and json_text(parent) })
     handle:respond({ [":status"] = "200" }, body)
     return
   end

@@ -36,6 +36,7 @@ class EnvoyRecord(msgspec.Struct, gc=False):
     cached_tokens: int | float | None = None
     attempts: Count | None = None
     request_id: str | None = None
+    cluster: str | None = None
 
     def read(self) -> AccessRecord:
         """Return what `read_record` makes of the same fields, at a fraction of its cost."""
@@ -53,6 +54,7 @@ class EnvoyRecord(msgspec.Struct, gc=False):
             _whole(self.cached_tokens),
             self.attempts or 0,
             _text(self.request_id),
+            _text(self.cluster),
         )
 
 
@@ -72,6 +74,7 @@ def read_record(fields: Mapping[Any, Any]) -> AccessRecord:
         cached_tokens=_whole(get(LogField.CACHED_TOKENS)),
         attempts=_whole(get(LogField.ATTEMPTS)),
         request_id=_text(get(LogField.REQUEST_ID)),
+        cluster=_text(get(LogField.CLUSTER)),
     )
 
 

@@ -14,12 +14,17 @@ import httptools
 import structlog
 
 from pybrix.envoy.wire import (
+    ADMIN_TOKEN_HEADER,
     CLUSTER_HEADER,
     ENDPOINTS_HEADER,
+    EXPLAIN_HEADER,
     HEALTH_PATH,
     NAMESPACE_HEADER,
+    PROFILE_HEADER,
     RESERVATION_HEADER,
+    SESSION_HEADER,
     STRATEGY_HEADER,
+    USER_HEADER,
     cluster_name,
     wire_status,
 )
@@ -29,11 +34,21 @@ from pybrix.gateway.framework.types import Decision, Question
 
 MAX_HEAD_BYTES = 256 * 1024
 """Request line and headers, where they come in pieces; Envoy's own limit is 60 KiB."""
-_NAMESPACE = NAMESPACE_HEADER.encode()
-_STRATEGY = b"routing-strategy"
 _LENGTH = b"content-length"
-_READ = frozenset({_NAMESPACE, _STRATEGY, _LENGTH})
-"""Headers that are read, by their names in lower case, as Envoy sends them."""
+_FIELDS = {
+    NAMESPACE_HEADER.encode(): "namespace",
+    b"routing-strategy": "strategy",
+    b"user": "user",
+    b"x-session-id": "session_id",
+    b"x-aibrix-session-key": "session_key",
+    b"config-profile": "profile",
+    b"external-filter": "external_filter",
+    USER_HEADER.encode(): "key_user",
+    b"x-request-id": "request_id",
+    EXPLAIN_HEADER.encode(): "explain",
+    ADMIN_TOKEN_HEADER.encode(): "admin_token",
+}
+"""Headers that are fields of a question, by their names in lower case, as Envoy sends them."""
 _HEALTH_PATH = HEALTH_PATH.encode()
 
 _log = structlog.get_logger()
@@ -45,11 +60,17 @@ def render_decision(decision: Decision, *, keep_alive: bool = True) -> bytes:
     """Return the reply by which Envoy routes."""
     request = decision.request
     hosts = ",".join([endpoint.host for endpoint in decision.endpoints])
-    connection = "" if keep_alive else "connection: close\r\n"
+    rest = "" if keep_alive else "connection: close\r\n"
+    if decision.session_id:
+        rest += f"{SESSION_HEADER}: {decision.session_id}\r\n"
+    if request.profile is not None:
+        rest += f"{PROFILE_HEADER}: {request.profile.name}\r\n"
+    for name, value in decision.headers:
+        rest += f"{name}: {value}\r\n"
     return (
         f"HTTP/1.1 200 OK\r\n{CLUSTER_HEADER}: {cluster_name(request.namespace, request.model)}\r\n"
         f"{ENDPOINTS_HEADER}: {hosts}\r\n{RESERVATION_HEADER}: {decision.reservation}\r\n"
-        f"{STRATEGY_HEADER}: {request.strategy}\r\n{connection}content-length: 0\r\n\r\n"
+        f"{STRATEGY_HEADER}: {request.strategy}\r\n{rest}content-length: 0\r\n\r\n"
     ).encode()
 
 
@@ -94,8 +115,7 @@ class DecisionExchange:
 
     def _reset(self) -> None:
         self._url = b""
-        self._namespace = ""
-        self._strategy = ""
+        self._fields: dict[str, str] = {}
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._head_bytes = 0
@@ -142,14 +162,16 @@ class DecisionExchange:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name not in _READ:
+        field = _FIELDS.get(name)
+        if field is None:
             if name.islower():
-                return
-            name = name.lower()
-        if name == _STRATEGY:
-            self._strategy = value.decode("latin-1").strip()
-        elif name == _NAMESPACE:
-            self._namespace = value.decode("latin-1")
+                if name != _LENGTH:
+                    return
+            else:
+                name = name.lower()
+                field = _FIELDS.get(name)
+        if field is not None:
+            self._fields[field] = value.decode("latin-1").strip()
         elif name == _LENGTH and value.isdigit() and int(value[:20]) > self._body_limit_bytes:
             self._refused = refusal.body_too_large(self._body_limit_bytes)
 
@@ -184,8 +206,7 @@ class DecisionExchange:
         question = Question(
             self._url.decode("latin-1"),
             body[0] if len(body) == 1 else b"".join(body),
-            self._namespace,
-            self._strategy,
+            **self._fields,
         )
         try:
             answer = self._decide(question)

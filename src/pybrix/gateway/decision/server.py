@@ -40,6 +40,10 @@ class DecisionProtocol(asyncio.Protocol):
         if self._exchange.is_between_requests:
             self.close()
 
+    @property
+    def is_closing(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
@@ -79,12 +83,19 @@ class DecisionServer:
     def connections(self) -> int:
         return len(self._alive)
 
-    async def drain(self, grace_s: float) -> None:
-        """End every connection: idle ones at once, others with their request, all of them after the grace time."""
+    async def drain(self, grace_s: float, hurry: asyncio.Event) -> int:
+        """End every connection: idle ones at once, others with their request, all of them after the grace time.
+
+        Returns:
+            How many requests were still being received when the time was over, or `hurry` set.
+        """
         for protocol in list(self._alive):
             protocol.drain()
-        try:
-            await asyncio.wait_for(self._all_closed.wait(), grace_s)
-        except TimeoutError:
-            for protocol in list(self._alive):
-                protocol.close()
+        waits = {asyncio.create_task(self._all_closed.wait()), asyncio.create_task(hurry.wait())}
+        await asyncio.wait(waits, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
+            each.cancel()
+        cut = [protocol for protocol in self._alive if not protocol.is_closing]
+        for protocol in cut:
+            protocol.close()
+        return len(cut)

@@ -1,28 +1,37 @@
-"""The words of one routing decision: endpoint, request, ranking, and what a plugin of the scheduler is.
+"""The words of one routing decision: endpoint, request, ranking.
 
-Strategies, filters and pickers import this module and nothing else of the gateway but indexes. Everything here is
-immutable; live numbers come in as an argument (`Loads`).
+Live numbers are in `signals`, what a plugin of the scheduler is in `plugins`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from pybrix.api.identity import Uid
+from pybrix.api.selectors import Selector
+from pybrix.gateway.framework.modelconfig import ConfigProfile
 
 
 class EndpointId(NamedTuple):
-    """Identity of an endpoint: the pod's UID and the port. A recreated pod has another one."""
+    """Identity of an engine: the pod's UID and the port. A recreated pod has another one.
+
+    A base model and its adapters on one pod are endpoints of one engine and share its id, and so all live numbers; what
+    is counted by model is counted by the model's key.
+    """
 
     pod_uid: Uid
     port: int
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A ready address of a model. `host` is `ip:port` as Envoy prints it; `pod_name` is only shown to people."""
+    """A ready address of a model. `host` is `ip:port` as Envoy prints it; `pod_name` is only shown to people.
+
+    `adapter` is the model's name where it is an adapter, which the pod serves beside its `base_model`; else "".
+    `engine` is the label's word, "" when there is none. `ready_since_s` is Unix time, 0 when unknown.
+    """
 
     id: EndpointId
     namespace: str
@@ -31,6 +40,11 @@ class Endpoint(msgspec.Struct, frozen=True):
     host: str
     labels: Mapping[str, str] = {}
     created_at: str = ""
+    address: str = ""
+    adapter: str = ""
+    base_model: str = ""
+    engine: str = ""
+    ready_since_s: float = 0.0
 
 
 class Question(msgspec.Struct, gc=False):
@@ -39,26 +53,92 @@ class Question(msgspec.Struct, gc=False):
     path: str
     body: bytes
     namespace: str = ""
+    """`x-pybrix-namespace`"""
     strategy: str = ""
+    """`routing-strategy`"""
+    user: str = ""
+    """`user`"""
+    session_id: str = ""
+    """`x-session-id`: the endpoint that an earlier answer named."""
+    session_key: str = ""
+    """`x-aibrix-session-key`: what stays together, in the client's words."""
+    profile: str = ""
+    """`config-profile`"""
+    external_filter: str = ""
+    """`external-filter`: a label selector."""
+    key_user: str = ""
+    """`x-pybrix-user`: whose API key the request had, as Envoy says."""
+    request_id: str = ""
+    """`x-request-id`: Envoy's own, which the client sees as `request-id`."""
+    explain: str = ""
+    """`x-pybrix-explain`: `1` asks for an explanation in the answer."""
+    admin_token: str = ""
+    """`x-pybrix-admin-token`: without the right one, no explanation."""
 
 
-class InferenceRequest(msgspec.Struct, frozen=True, gc=False):
-    """What is known of a request when it is routed. `prompt_tokens` is an estimate: body bytes / 4."""
+class InferenceRequest(msgspec.Struct, gc=False):
+    """What is known of a request when it is routed. Only `chain` is worked out later, once, when it is asked for."""
 
     namespace: str
     model: str
+    """Name that the client asked for: of a model, or of an adapter."""
     path: str
     strategy: str
+    """Name by which the strategy was chosen, as the response tells it."""
     body_bytes: int
     prompt_tokens: int
+    """Estimate: body bytes over the model's bytes per token, which are learnt from usage (4 before)."""
+    decode_tokens: int = 0
+    """Estimate of what is generated: what the model's requests generated lately, at most `max_tokens`."""
+    max_tokens: int | None = None
+    """`max_tokens` or its newer names; None when the client sets no limit."""
+    is_stream: bool = False
+    adapter: str = ""
+    """`model` where that is an adapter, else ""."""
+    user: str = ""
+    session_id: str = ""
+    session_key: str = ""
+    hash_prompt: Callable[[], Sequence[int]] | None = None
+    """Makes the chain; called at most once, by `chain`. It holds the body."""
+    known_chain: Sequence[int] | None = None
+    selector: Selector | None = None
+    """Which endpoints the client wants, by their labels: `external-filter`; None for all."""
+    profile: ConfigProfile | None = None
+    """What the model's pods configure for requests like this one; None for nothing."""
+
+    @property
+    def requests_per_second(self) -> int:
+        """Limit of the model, as its profile for this request says; 0 for none."""
+        return self.profile.requests_per_second if self.profile is not None else 0
+
+    @property
+    def chain(self) -> Sequence[int]:
+        """Hashes of the prompt's blocks, each made with the one before it, in the scope of this model or adapter.
+
+        Empty for a prompt shorter than a block. See `pybrix.gateway.indexes.blocks` for what a block is.
+        """
+        if self.known_chain is None:
+            self.known_chain = self.hash_prompt() if self.hash_prompt is not None else ()
+            self.hash_prompt = None
+        return self.known_chain
+
+    def drop_body(self) -> None:
+        """Let go of the body: a chain that was not asked for until now is never made."""
+        self.hash_prompt = None
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Where a request may go, best first. `reservation` is the id under which it is counted on the first one."""
+    """Where a request may go, best first. `reservation` is the id under which it is counted on the first one.
+
+    `session_id` is what the client sends to come back to that one; "" where the strategy keeps no sessions.
+    """
 
     request: InferenceRequest
     endpoints: Sequence[Endpoint]
     reservation: str
+    session_id: str = ""
+    headers: Sequence[tuple[str, str]] = ()
+    """What is added to the client's answer."""
 
 
 class Ranked(msgspec.Struct, frozen=True):
@@ -70,10 +150,11 @@ class Ranked(msgspec.Struct, frozen=True):
 
 
 class Excluded(msgspec.Struct, frozen=True):
-    """An endpoint that a filter took out, and why."""
+    """An endpoint that takes no part, and why. `is_full`: it would, for a smaller request or a little later."""
 
     endpoint: Endpoint
     why: str
+    is_full: bool = False
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -82,61 +163,3 @@ class Explanation(msgspec.Struct, frozen=True):
     request: InferenceRequest
     ranking: Sequence[Ranked]
     excluded: Sequence[Excluded] = ()
-
-
-class EndpointLoad(Protocol):
-    """What is in flight on an endpoint, as this brain counts it."""
-
-    @property
-    def requests(self) -> int: ...
-
-    @property
-    def prompt_tokens(self) -> int: ...
-
-
-class Loads(Protocol):
-    """Live load by endpoint; an endpoint that was never used has zero load."""
-
-    def of(self, endpoint: EndpointId, /) -> EndpointLoad: ...
-
-
-class Chance(Protocol):
-    """A source of randomness, seeded by whoever composes the gateway. `random.Random` is one."""
-
-    def random(self) -> float:
-        """Return a number in [0, 1)."""
-        ...
-
-
-class Filter(Protocol):
-    """Take endpoints out of the choice."""
-
-    @property
-    def name(self) -> str: ...
-
-    def why_excluded(self, request: InferenceRequest, endpoint: Endpoint, loads: Loads) -> str:
-        """Return why the endpoint is out, or "" when it stays in."""
-        ...
-
-
-class Strategy(Protocol):
-    """Score endpoints for a request: what the header `routing-strategy` names."""
-
-    @property
-    def name(self) -> str: ...
-
-    def score(self, request: InferenceRequest, endpoints: Sequence[Endpoint], loads: Loads) -> Sequence[float]:
-        """Return a score for each endpoint, in their order, in [0, 1]; 1 is best."""
-        ...
-
-    def reasons(self, request: InferenceRequest, endpoints: Sequence[Endpoint], loads: Loads) -> Sequence[str]:
-        """Return for each endpoint, in their order, what its score was made of. Only `explain` asks."""
-        ...
-
-
-class Picker(Protocol):
-    """Turn scores into an order."""
-
-    def order(self, scores: Sequence[float], chance: Chance) -> Sequence[int]:
-        """Return the positions of all scores, best first."""
-        ...

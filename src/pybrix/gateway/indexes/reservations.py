@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from pybrix.gateway.framework.types import Endpoint
-from pybrix.gateway.indexes.load import LoadTable
+from pybrix.gateway.framework.types import Endpoint, InferenceRequest
+from pybrix.gateway.indexes.history import Trace
+from pybrix.gateway.indexes.load import NO_WEIGHT, LoadTable, Weight
 
 MISSED_RENEWALS = 3
 LOG_DELAY_S = 2.0
@@ -41,15 +42,20 @@ class TokenSource:
         return self._tokens.pop()
 
 
-class Reservation(msgspec.Struct):
-    """A request in flight. `endpoint` is where it is counted; `ranking` are the endpoints Envoy may retry on."""
+class Reservation(msgspec.Struct, gc=False):
+    """A request in flight. `endpoint` is where it is counted; `ranking` are the endpoints Envoy may retry on.
+
+    `request` is None for one that another brain routed.
+    """
 
     id: str
     endpoint: Endpoint
     ranking: Sequence[Endpoint]
-    prompt_tokens: int
+    weight: Weight
+    request: InferenceRequest | None
     since_s: float
     renewed_s: float
+    trace: Trace | None = None
 
 
 class Reservations:
@@ -67,12 +73,27 @@ class Reservations:
         self._prefix = f"{instance}."
         self._issue = issue
         self.lifetime_s = MISSED_RENEWALS * renewal_s + LOG_DELAY_S
+        self.patience_s = renewal_s + LOG_DELAY_S
+        """How long a request may be silent of which it is not certain that it still runs."""
         # Oldest renewal first, so that expiry looks at the head only.
         self._held: dict[str, Reservation] = {}
 
-    def reserve(self, ranking: Sequence[Endpoint], prompt_tokens: int, now_s: float) -> str:
-        """Count a request on the first endpoint of the ranking and return the reservation's id."""
-        return self._hold(self._prefix + self._issue(), ranking, prompt_tokens, now_s).id
+    def reserve(
+        self,
+        ranking: Sequence[Endpoint],
+        weight: Weight,
+        now_s: float,
+        request: InferenceRequest | None = None,
+        trace: Trace | None = None,
+    ) -> str:
+        """Count a request on the first endpoint of the ranking and return the reservation's id.
+
+        Args:
+            trace: what is to be told how the request goes on.
+        """
+        held = self._hold(self._prefix + self._issue(), ranking, weight, now_s, request)
+        held.trace = trace
+        return held.id
 
     def adopt(self, foreign_id: str, endpoint: Endpoint, now_s: float) -> Reservation | None:
         """Count a request that another instance (the brain before this one) reserved, once a renewal tells of it.
@@ -81,15 +102,33 @@ class Reservations:
         """
         if not foreign_id or self.is_own(foreign_id) or foreign_id in self._held:
             return None
-        return self._hold(foreign_id, (endpoint,), 0, now_s)
+        return self._hold(foreign_id, (endpoint,), NO_WEIGHT, now_s, None)
+
+    def restore(
+        self, held_id: str, endpoint: Endpoint, weight: Weight, *, now_s: float, since_s: float, renewed_s: float
+    ) -> bool:
+        """Count a request again that was in flight when this gateway ended. False: it is too old to believe in.
+
+        It may have ended meanwhile, so it goes with the first renewal that does not come. To be called before anything
+        else is held, with the oldest renewal first.
+        """
+        # As if it had been renewed so long ago that only one more interval is left of its life.
+        believed_s = min(renewed_s, now_s - self.lifetime_s + self.patience_s)
+        if now_s - believed_s > self.lifetime_s or held_id in self._held:
+            return False
+        held = self._hold(held_id, (endpoint,), weight, believed_s, None)
+        held.since_s = since_s
+        return True
 
     def is_own(self, reservation_id: str) -> bool:
         return reservation_id.startswith(self._prefix)
 
-    def _hold(self, key: str, ranking: Sequence[Endpoint], prompt_tokens: int, now_s: float) -> Reservation:
-        held = Reservation(key, ranking[0], ranking, prompt_tokens, now_s, now_s)
+    def _hold(
+        self, key: str, ranking: Sequence[Endpoint], weight: Weight, now_s: float, request: InferenceRequest | None
+    ) -> Reservation:
+        held = Reservation(key, ranking[0], ranking, weight, request, now_s, now_s)
         self._held[key] = held
-        self._loads.add(held.endpoint.id, prompt_tokens)
+        self._loads.add(held.endpoint.id, weight)
         return held
 
     def get(self, reservation_id: str) -> Reservation | None:
@@ -103,8 +142,8 @@ class Reservations:
         held.renewed_s = now_s
         self._held[reservation_id] = held
         if endpoint is not None and endpoint.id != held.endpoint.id:
-            self._loads.remove(held.endpoint.id, held.prompt_tokens)
-            self._loads.add(endpoint.id, held.prompt_tokens)
+            self._loads.remove(held.endpoint.id, held.weight)
+            self._loads.add(endpoint.id, held.weight)
             held.endpoint = endpoint
         return True
 
@@ -112,7 +151,7 @@ class Reservations:
         """End a reservation. None: it is not held (it ended or expired before, or never was)."""
         held = self._held.pop(reservation_id, None)
         if held is not None:
-            self._loads.remove(held.endpoint.id, held.prompt_tokens)
+            self._loads.remove(held.endpoint.id, held.weight)
         return held
 
     def expire(self, now_s: float) -> list[Reservation]:

@@ -1,7 +1,7 @@
 """The last view on disk: what a brain starts from while the Kubernetes API is down.
 
-The file holds the facts of every pod that served a model, with a schema version. It is written beside and renamed, so a
-reader sees the old or the new one, whole.
+The file holds the facts of every pod that served a model and of every adapter, with a schema version. It is written
+beside and renamed, so a reader sees the old or the new one, whole.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import msgspec
 import structlog
 
 from pybrix.base.clock import Clock, format_rfc3339
-from pybrix.gateway.view.snapshot import ClusterView, PodFacts, build_view
+from pybrix.gateway.view.facts import AdapterFacts, PodFacts, SliceFacts
+from pybrix.gateway.view.snapshot import ClusterView, build_view
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = frozenset({1, 2})
+"""A file of version 1 knows no adapters."""
 WRITE_INTERVAL_S = 1.0
 _log = structlog.get_logger()
 
@@ -27,6 +30,8 @@ class PersistedView(msgspec.Struct, frozen=True, rename="camel"):
     schema_version: int
     saved_at: str
     pods: tuple[PodFacts, ...]
+    slices: tuple[SliceFacts, ...] = ()
+    adapters: tuple[AdapterFacts, ...] = ()
 
 
 class _Versioned(msgspec.Struct, rename="camel"):
@@ -35,7 +40,14 @@ class _Versioned(msgspec.Struct, rename="camel"):
 
 def render_view(view: ClusterView, saved_at: str) -> bytes:
     """Return the document of a view. Pure."""
-    return msgspec.json.encode(PersistedView(SCHEMA_VERSION, saved_at, tuple(view.pods.values())))
+    document = PersistedView(
+        SCHEMA_VERSION,
+        saved_at,
+        tuple(view.pods.values()),
+        tuple(view.slices.values()),
+        tuple(view.adapters.values()),
+    )
+    return msgspec.json.encode(document)
 
 
 def parse_view(text: bytes) -> PersistedView:
@@ -46,8 +58,8 @@ def parse_view(text: bytes) -> PersistedView:
     """
     try:
         version = msgspec.json.decode(text, type=_Versioned).schema_version
-        if version != SCHEMA_VERSION:
-            raise ValueError(f"schema version {version}, this program reads {SCHEMA_VERSION}")
+        if version not in READABLE_VERSIONS:
+            raise ValueError(f"schema version {version}, this program reads up to {SCHEMA_VERSION}")
         return msgspec.json.decode(text, type=PersistedView)
     except msgspec.DecodeError as err:
         raise ValueError(f"damaged: {err}") from err
@@ -65,7 +77,7 @@ def load_view(path: Path) -> tuple[ClusterView, str] | None:
     except (OSError, ValueError) as err:
         _log.warning("persisted view not used", path=str(path), error=str(err))
         return None
-    return build_view(saved.pods), saved.saved_at
+    return build_view(saved.pods, saved.slices, saved.adapters), saved.saved_at
 
 
 def save_view(path: Path, text: bytes) -> None:
