@@ -28,6 +28,16 @@ def test_some_kinds_are_printed_alone() -> None:
     assert names == ["KVCachePool", "RoleSet"]
 
 
+def test_one_kind_by_two_names_is_printed_once() -> None:
+    assert run("stormservice", "stormservices", "StormService") == run("StormService")
+
+
+def test_a_misspelt_kind_is_told_with_the_nearest() -> None:
+    result = CliRunner().invoke(cli, ["crds", "stromservice"])
+    assert result.exit_code == 2
+    assert "did you mean StormService?" in " ".join(result.output.split())
+
+
 def test_json_is_one_document() -> None:
     assert json.loads(run("mc", "-o", "json")) == render_crds(["ModelClaim"])[0]
     listed = json.loads(run("-o", "json", "--no-policies"))

@@ -28,7 +28,13 @@ from pybrix.cli.vllm_arguments import translate_arguments
         ),
         pytest.param("--dtype=half m", "m", "--dtype=half", id="a value after an equals sign"),
         pytest.param(
-            "--lora-modules a=/x b=/y --port 1", "--port 1", "--lora-modules a=/x b=/y", id="several values of one"
+            "--allowed-origins a b --port 1", "--port 1", "--allowed-origins a b", id="several values of an ignored one"
+        ),
+        pytest.param(
+            "--enable-lora --max-loras 4 --lora-modules a=/x b=/y --port 1",
+            "--enable-lora --max-loras 4 --lora-modules a=/x --lora-modules b=/y --port 1",
+            "",
+            id="adapters",
         ),
         pytest.param("--max-num-sqs 4", "--max-num-sqs 4", "", id="a misspelt one stays, to be refused"),
     ],

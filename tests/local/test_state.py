@@ -9,6 +9,7 @@ import pytest
 
 from pybrix.base.errors import UsageError
 from pybrix.base.ports import claim_port
+from pybrix.local.defaults import DEFAULT_DATA_DIR
 from pybrix.local.layout import Layout
 from pybrix.local.state import ProcessRecord, UpState, locked, read_state, write_state
 
@@ -73,3 +74,8 @@ def test_ports() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=rf"port {port} on 127\.0\.0\.1 is taken.*--port"):
             claim_port("127.0.0.1", port, "--port")
+
+
+def test_advised_commands_name_the_data_directory_unless_it_is_the_usual_one(tmp_path: Path) -> None:
+    assert Layout(tmp_path / "a b").command("down") == f"pybrix down --data-dir '{tmp_path}/a b'"
+    assert Layout(Path(DEFAULT_DATA_DIR).expanduser()).command("up --gateways 2") == "pybrix up --gateways 2"

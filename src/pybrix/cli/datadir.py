@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-DEFAULT_DATA_DIR = "~/.local/share/pybrix"
+from pybrix.local.defaults import DEFAULT_DATA_DIR
 
 data_dir_option = click.option(
     "--data-dir",

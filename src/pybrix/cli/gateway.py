@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
 
 import click
 
-from pybrix.base.errors import UsageError
 from pybrix.cli.datadir import data_dir, data_dir_option
+from pybrix.cli.explain import explain, running_dir_option
+from pybrix.cli.gateway_users import keys, users
 
 _config = click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="A GatewayConfiguration (YAML or JSON)."
@@ -26,11 +26,6 @@ _run_dir = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
     help="Directory of the Unix sockets, for this user only.",
-)
-_running_dir = click.option(
-    "--run-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of a brain's Unix sockets; that of the running `pybrix up`.",
 )
 _address = click.option("--address", help="Address that clients connect to; overrides the configuration.")
 _port = click.option("--port", type=int, help="Port that clients connect to; overrides the configuration.")
@@ -50,6 +45,8 @@ def gateway() -> None:
 @_address
 @_port
 @_strategy
+@click.option("--health-address", default="127.0.0.1", show_default=True, help="Address of --health-port.")
+@click.option("--health-port", type=int, help="Port of /healthz, /readyz and /metrics; without it, a socket alone.")
 def brain(
     config_file: Path | None,
     kubeconfig: Path | None,
@@ -58,12 +55,16 @@ def brain(
     address: str | None,
     port: int | None,
     routing_strategy: str | None,
+    health_address: str,
+    health_port: int | None,
 ) -> None:
     """Decide which endpoints a request goes to, until SIGTERM."""
     from pybrix.cli import gateway_commands as commands
+    from pybrix.cli.gateway_configuration import load_config
 
-    config = commands.load_config(config_file, address=address, port=port, routingStrategy=routing_strategy)
-    commands.serve_brain(config, kubeconfig, gateway_dir, run_dir)
+    config = load_config(config_file, address=address, port=port, routingStrategy=routing_strategy)
+    health = None if health_port is None else (health_address, health_port)
+    commands.serve_brain(config, kubeconfig, gateway_dir, run_dir, health)
 
 
 @gateway.command()
@@ -81,11 +82,43 @@ def envoy(
     port: int | None,
     envoy_path: Path | None,
 ) -> None:
-    """Run Envoy in the foreground; SIGTERM drains it."""
-    from pybrix.cli import gateway_commands as commands
+    """Run Envoy in the foreground; SIGTERM drains it, a second one ends it.
 
-    config = commands.load_config(config_file, address=address, port=port)
+    Where an Envoy serves in the run directory already, the new one takes over its port: no connection is refused, and
+    the old one ends by itself when its requests have ended, or after the drain time.
+    """
+    from pybrix.cli import envoy_commands as commands
+    from pybrix.cli.gateway_configuration import load_config
+
+    config = load_config(config_file, address=address, port=port)
     commands.serve_envoy(config, gateway_dir, run_dir, envoy_path)
+
+
+@gateway.command()
+@_config
+@click.option("--balancer-dir", type=click.Path(file_okay=False, path_type=Path), required=True,
+              help="Directory of its files; xds/gateways.json lists the gateways.")  # fmt: skip
+@_run_dir
+@_address
+@_port
+@click.option("--envoy-path", type=click.Path(path_type=Path), help="An Envoy program; default: the package's.")
+def balancer(
+    config_file: Path | None,
+    balancer_dir: Path,
+    run_dir: Path,
+    address: str | None,
+    port: int | None,
+    envoy_path: Path | None,
+) -> None:
+    """Run the load balancer in front of several gateways on this machine; SIGTERM drains it.
+
+    `pybrix up --gateways N` runs it. Started again, it takes over from itself, as Envoy does in a gateway.
+    """
+    from pybrix.cli import envoy_commands as commands
+    from pybrix.cli.gateway_configuration import load_config
+
+    config = load_config(config_file, address=address, port=port)
+    commands.serve_balancer(config, balancer_dir, run_dir, envoy_path)
 
 
 @gateway.command()
@@ -97,43 +130,48 @@ def envoy(
 def render(config_file: Path | None, gateway_dir: Path, run_dir: Path, address: str | None, port: int | None) -> None:
     """Print Envoy's configuration as YAML: bootstrap and, from the persisted view, what file xDS serves."""
     from pybrix.cli import gateway_commands as commands
+    from pybrix.cli.gateway_configuration import load_config
 
-    config = commands.load_config(config_file, address=address, port=port)
+    config = load_config(config_file, address=address, port=port)
     commands.print_configuration(config, gateway_dir, run_dir)
 
 
 @gateway.command()
 @data_dir_option
-@_running_dir
+@running_dir_option
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
 def status(data_dir_path: Path | None, run_dir: Path | None, output: str) -> None:
-    """Show what a running brain sees: models, endpoints, requests in flight."""
-    from pybrix.cli import gateway_commands as commands
+    """Show what a running brain sees: models, endpoints, requests in flight, and the other gateways.
 
-    commands.print_status(commands.running_dir(run_dir, data_dir(data_dir_path)), output)
+    \b
+    Of other gateways, STATE is
+      live     its requests count here
+      behind   live, and something that it said is missing here: its snapshot is awaited
+      left     it ended in good order
+      silent   nothing was heard of it for a while; its requests count no longer
+    """
+    from pybrix.cli import gateway_commands as commands
+    from pybrix.cli.brain import running_dir
+
+    commands.print_status(running_dir(run_dir, data_dir(data_dir_path)), output)
 
 
 @gateway.command()
+@click.argument("count", type=click.IntRange(1, 16))
 @data_dir_option
-@_running_dir
-@click.option("--model", help="The model of a request that has only that.")
-@click.option("--file", "body_file", type=click.File("rb"), help="A request body; - reads standard input.")
-@click.option("--namespace", default="", help="Namespace of the model.")
-@click.option("--routing-strategy", default="", help="As in the header of that name.")
-def explain(
-    data_dir_path: Path | None,
-    run_dir: Path | None,
-    model: str | None,
-    body_file: IO[bytes] | None,
-    namespace: str,
-    routing_strategy: str,
-) -> None:
-    """Show where a request would go now, and why. Nothing is sent to an engine."""
-    if (model is None) == (body_file is None):
-        raise UsageError("explain needs a request", "pass --model NAME or --file BODY")
+def scale(count: int, data_dir_path: Path | None) -> None:
+    """Have COUNT gateways on this machine; those that go finish what they have.
+
+    \b
+    Examples:
+      pybrix up --simulate 3 --gateways 2 --detach
+      pybrix gateway scale 3
+    """
     from pybrix.cli import gateway_commands as commands
 
-    body = commands.request_body(model) if body_file is None else body_file.read()
-    commands.print_explanation(
-        commands.running_dir(run_dir, data_dir(data_dir_path)), body, namespace, routing_strategy
-    )
+    commands.scale_gateways(data_dir(data_dir_path), count)
+
+
+gateway.add_command(explain)
+gateway.add_command(users)
+gateway.add_command(keys)

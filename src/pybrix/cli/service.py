@@ -14,8 +14,20 @@ import uvloop
 from pybrix.base.errors import PybrixError, UsageError
 
 
-def run_service(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run `main(stop)` on uvloop; SIGTERM and SIGINT set `stop`.
+class Stop(asyncio.Event):
+    """Set by the first SIGTERM or SIGINT; the second one sets `hurry`: what is still under way is to be cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hurry = asyncio.Event()
+
+    def on_signal(self) -> None:
+        """Take one signal in."""
+        (self.hurry if self.is_set() else self).set()
+
+
+def run_service(main: Callable[[Stop], Coroutine[Any, Any, None]]) -> None:
+    """Run `main(stop)` on uvloop; SIGTERM and SIGINT set `stop`, once more its `hurry`.
 
     Raises:
         UsageError: what `main` raised for people, also out of a group of errors.
@@ -32,9 +44,9 @@ def run_service(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> N
     )
 
     async def until_stopped() -> None:
-        stop = asyncio.Event()
+        stop = Stop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, stop.on_signal)
         await main(stop)
 
     try:

@@ -35,6 +35,17 @@ class VllmCommand(click.Command):
 @click.option("--block-size", type=click.IntRange(1), default=16, help="Tokens in one KV cache block.")
 @click.option("--num-gpu-blocks-override", type=click.IntRange(1),
               help="KV cache blocks; as many as 131,072 tokens need, or one sequence of the longest.")  # fmt: skip
+@click.option("--enable-lora/--no-enable-lora", default=False, help="Serve LoRA adapters.")
+@click.option("--max-loras", type=click.IntRange(1), default=1, help="Adapters in one batch.")
+@click.option("--max-cpu-loras", type=click.IntRange(1), help="Adapters kept in memory; as --max-loras.")
+@click.option("--lora-modules", multiple=True, metavar="NAME=PATH", help="Adapters that are there from the start.")
+@click.option("--allow-runtime-lora-updating/--no-allow-runtime-lora-updating", default=False,
+              envvar="VLLM_ALLOW_RUNTIME_LORA_UPDATING", help="Have vLLM's paths that load adapters.")  # fmt: skip
+@click.option("--lora-load-s", type=click.FloatRange(0), default=0.2, help="How long an adapter takes to read.")
+@click.option("--max-loaded-loras", type=click.IntRange(1), help="Refuse to load more, as SGLang does; no limit.")
+@click.option("--lora-needs-files", is_flag=True, help="Refuse absolute paths without an adapter_config.json.")
+@click.option("--lora-failure", multiple=True, metavar="KIND=VALUE",
+              help="Fail loads: first=NUMBER of them, path=TEXT that their path has, hang=TEXT.")  # fmt: skip
 @click.option("--seed", type=int, default=0, help="Answers and failures follow from it.")
 @click.option("--api-key", multiple=True, metavar="KEY", help="Bearer token that /v1 asks for.")
 @click.option(
@@ -44,6 +55,10 @@ class VllmCommand(click.Command):
 @click.option("--decode-per-sequence-ms", type=click.FloatRange(0), default=0.02, help="What each sequence adds to it.")
 @click.option("--time-scale", type=click.FloatRange(0), default=1.0, help="Factor on all durations; 0 is no waiting.")
 @click.option("--startup-s", type=click.FloatRange(0), default=0.0, help="How long the model takes to load.")
+@click.option("--ray-address", default="", metavar="HOST:PORT",
+              help="Spread over the Ray cluster at this address, as vLLM does over several machines.")  # fmt: skip
+@click.option("--ray-nodes", type=click.IntRange(1), default=1, show_default=True,
+              help="Nodes of that cluster: serve when all are there, fail when one is lost.")  # fmt: skip
 @click.option("--drain-on-sigterm", type=click.FloatRange(0), default=0.0, metavar="SECONDS",
               help="Let requests end within so many seconds after SIGTERM; 0 drops them, as vLLM does.")  # fmt: skip
 @click.option("--failure", multiple=True, metavar="KIND[=P]",
@@ -62,6 +77,8 @@ def simulator(model_tag: str | None, model: str | None, served_model_name: tuple
       pybrix simulator meta-llama/Llama-3.1-8B --served-model-name llama --max-num-seqs 8 --decode-step-ms 20
       pybrix simulator --model m --time-scale 0              as fast as the machine can
       pybrix simulator --model m --failure cut-stream=0.05   one stream of twenty breaks
+      pybrix simulator --model m --ray-address 10.0.0.7:6379 --ray-nodes 2   needs a Ray cluster of two nodes
+      pybrix simulator --model m --enable-lora --lora-modules sql=/loras/sql
     """
     import asyncio
     from functools import partial
@@ -71,6 +88,7 @@ def simulator(model_tag: str | None, model: str | None, served_model_name: tuple
     from pybrix.base.errors import UsageError
     from pybrix.simulator.app import serve
     from pybrix.simulator.failures import parse_failures
+    from pybrix.simulator.lora import LoraOptions, parse_lora_failures, parse_module
     from pybrix.simulator.model import ModelOptions
     from pybrix.simulator.options import SimulatorOptions
 
@@ -90,6 +108,8 @@ def simulator(model_tag: str | None, model: str | None, served_model_name: tuple
         api_keys=settings["api_key"],
         time_scale=settings["time_scale"],
         startup_s=settings["startup_s"],
+        ray_address=settings["ray_address"],
+        ray_nodes=settings["ray_nodes"],
         drain_on_sigterm_s=settings["drain_on_sigterm"],
         model=ModelOptions(
             max_num_seqs=settings["max_num_seqs"],
@@ -101,6 +121,17 @@ def simulator(model_tag: str | None, model: str | None, served_model_name: tuple
             decode_per_sequence_s=settings["decode_per_sequence_ms"] / 1000,
         ),
         failures=parse_failures(settings["failure"]),
+        lora=LoraOptions(
+            is_enabled=settings["enable_lora"],
+            allows_updating=settings["allow_runtime_lora_updating"],
+            max_loras=settings["max_loras"],
+            max_cpu_loras=settings["max_cpu_loras"],
+            max_loaded_loras=settings["max_loaded_loras"],
+            load_s=settings["lora_load_s"],
+            needs_files=settings["lora_needs_files"],
+            modules=tuple(parse_module(text) for text in settings["lora_modules"]),
+            failures=parse_lora_failures(settings["lora_failure"]),
+        ),
     )
     announce = partial(print, "pybrix simulator:", file=sys.stderr, flush=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import msgspec
 
-from pybrix.base.errors import UsageError
 from pybrix.cli.datadir import data_dir, data_dir_option
+from pybrix.cli.tables import render_table
 from pybrix.local.layout import Layout
+from pybrix.local.leftovers import nothing_runs
 from pybrix.local.overview import Overview, gather_overview
 from pybrix.local.state import read_state
 
@@ -30,7 +30,7 @@ def status(output: str, data_dir_path: Path | None) -> None:
     layout = Layout(data_dir(data_dir_path))
     state = read_state(layout)
     if state is None:
-        raise UsageError(f"nothing runs on {layout.root}", "start it with `pybrix up`")
+        raise nothing_runs(layout)
     overview = asyncio.run(gather_overview(layout, state))
     if output == "json":
         print(msgspec.json.format(msgspec.json.encode(overview), indent=2).decode())
@@ -43,26 +43,24 @@ def _render(overview: Overview) -> str:
         f"Gateway      {overview.gateway_url}",
         f"Kubeconfig   {overview.kubeconfig}",
         "",
-        *_table(
+        *render_table(
             ("PROCESS", "PID", "STATE"),
             [(p.name, str(p.pid), "running" if p.running else "gone") for p in overview.processes],
         ),
     ]
+    if overview.controllers:
+        running = sum(controller.state == "running" for controller in overview.controllers)
+        others = [f"{c.name} {c.state}" for c in overview.controllers if c.state != "running"]
+        lines += ["", "Controllers  " + ", ".join([f"{running} running", *others])]
     if overview.models:
         rows = [(m.model, m.namespace, str(m.ready), str(m.in_flight)) for m in overview.models]
-        lines += ["", *_table(("MODEL", "NAMESPACE", "READY", "IN FLIGHT"), rows)]
+        lines += ["", *render_table(("MODEL", "NAMESPACE", "READY", "IN FLIGHT"), rows)]
         lines += [f"  {why}" for m in overview.models for why in m.absent]
+        lines += [f"  {m.namespace}/{m.model}: {why}" for m in overview.models for why in m.config_problems]
     if overview.pods:
         pods = [
             (p.namespace, p.name, p.status, "yes" if p.ready else "no", str(p.restarts), p.ip) for p in overview.pods
         ]
-        lines += ["", *_table(("NAMESPACE", "POD", "STATUS", "READY", "RESTARTS", "IP"), pods)]
+        lines += ["", *render_table(("NAMESPACE", "POD", "STATUS", "READY", "RESTARTS", "IP"), pods)]
     lines += ["", *overview.problems] if overview.problems else []
     return "\n".join(lines)
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
-    return [
-        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
-    ]

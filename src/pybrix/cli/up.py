@@ -14,14 +14,18 @@ import click
 import msgspec
 
 import pybrix
-from pybrix.api.config import GatewayConfiguration
+from pybrix.api.config import GatewayConfiguration, RedisConfiguration
 from pybrix.base.clock import SystemClock
 from pybrix.base.errors import UsageError
+from pybrix.cli.clusteroptions import authorization_option, durability_option
 from pybrix.cli.datadir import data_dir, data_dir_option
+from pybrix.cli.nodes import nodes_option
+from pybrix.cli.redis import connection_problem
 from pybrix.engine.modelfiles import default_cache_dir
 from pybrix.gateway.scheduling.registry import strategy_names
-from pybrix.local.installation import Reporter, UpOptions, run_up
 from pybrix.local.layout import Layout
+from pybrix.local.reporter import Reporter
+from pybrix.local.running import UpOptions, run_resumed, run_up
 from pybrix.local.state import UpState, read_state
 
 _DETACHED_TIMEOUT_S = 300.0
@@ -33,12 +37,24 @@ _DETACHED_TIMEOUT_S = 300.0
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Gateway port; 0: any.")
 @click.option("--address", default="127.0.0.1", show_default=True, help="Address the gateway listens on.")
 @click.option("--api-port", type=click.IntRange(0, 65535), default=0, help="Port of the Kubernetes API; 0: as before.")
-@click.option("--routing-strategy", type=click.Choice(strategy_names()), default="least-request",
-              show_default=True, help="How endpoints are ranked for requests that name no strategy.")  # fmt: skip
+@nodes_option
+@authorization_option
+@durability_option
+@click.option("--routing-strategy", type=click.Choice(strategy_names()), show_default=True,
+              default=GatewayConfiguration().routing_strategy,
+              help="How endpoints are ranked for requests that name no strategy.")  # fmt: skip
+@click.option("--gateways", type=click.IntRange(1, 16), default=1, show_default=True,
+              help="Gateways, each an Envoy and a brain; several are behind a load balancer.")  # fmt: skip
+@click.option("--redis", "redis_address", metavar="HOST:PORT", default="",
+              help="A Redis in which gateways share what they know; without one they do on this machine.")  # fmt: skip
+@click.option("--drain-timeout", type=click.FloatRange(0, min_open=True), show_default=True, metavar="SECONDS",
+              default=GatewayConfiguration().drain_timeout_s,
+              help="How long what is under way may go on where an Envoy stops or is replaced.")  # fmt: skip
 @click.option("--envoy-path", type=click.Path(path_type=Path), help="An Envoy of your own.")
 @click.option("--model-cache", type=click.Path(path_type=Path), help="Where fetched models are kept.")
 @click.option("-d", "--detach", is_flag=True, help="Return when everything is ready; stop it with `pybrix down`.")
 @click.option("--detached", is_flag=True, hidden=True, help="The other side of --detach.")
+@click.option("--resume", is_flag=True, hidden=True, help="Watch over what runs already; for `pybrix upgrade`.")
 @data_dir_option
 def up(
     model: str | None,
@@ -46,11 +62,18 @@ def up(
     port: int,
     address: str,
     api_port: int,
+    nodes: str | None,
+    authorization: str | None,
+    durability: str | None,
     routing_strategy: str,
+    gateways: int,
+    redis_address: str,
+    drain_timeout: float,
     envoy_path: Path | None,
     model_cache: Path | None,
     detach: bool,
     detached: bool,
+    resume: bool,
     data_dir_path: Path | None,
 ) -> None:
     """Start cluster, gateway and engines on this machine, and show where they answer.
@@ -62,28 +85,50 @@ def up(
     Examples:
       pybrix up --model smollm2
       pybrix up --simulate 3 --port 9000
+      pybrix up --simulate 3 --gateways 3
+      pybrix up --nodes 'gpu=NVIDIA-A10:2, 2x gpu=NVIDIA-L20:8'
+      pybrix up --simulate 3 --authorization rbac
       pybrix up --simulate 3 --detach && pybrix chat hello && pybrix down
     """
     layout = Layout(data_dir(data_dir_path))
     if detach:
         _detach(layout)
         return
+    if resume:
+        asyncio.run(run_resumed(layout, SystemClock(), Reporter(_say, SystemClock()), is_detached=detached))
+        return
+    try:
+        redis = msgspec.convert({"address": redis_address}, RedisConfiguration)
+    except msgspec.ValidationError as err:
+        raise click.UsageError(f"--redis {redis_address}: no HOST:PORT, and no absolute path of a socket") from err
     options = UpOptions(
         layout=layout,
-        gateway=GatewayConfiguration(address=address, port=port, routing_strategy=routing_strategy),
+        gateway=GatewayConfiguration(
+            address=address, port=port, routing_strategy=routing_strategy, redis=redis, drain_timeout_s=drain_timeout
+        ),
         model_cache=model_cache or default_cache_dir(),
         model=model,
         simulate=simulate,
         api_port=api_port,
+        nodes=nodes,
+        authorization=authorization,
+        durability=durability,
         envoy_path=envoy_path,
+        gateways=gateways,
+        is_detached=detached,
     )
-    stop_with = f"pybrix down --data-dir {shlex.quote(str(layout.root))}" if data_dir_path else "pybrix down"
+    stop_with = layout.command("down")
     _say(f"pybrix {pybrix.__version__}, data in {layout.root}")
+    if redis_address and (problem := connection_problem(redis_address)) is not None:
+        _say(
+            f"Warning: Redis at {redis_address} does not answer ({problem}): until it does, gateways share nothing and "
+            f"limits are of each gateway alone"
+        )
     asyncio.run(
         run_up(
             options,
             SystemClock(),
-            Reporter(_say),
+            Reporter(_say, SystemClock()),
             lambda state: _say(_summary(state, stop_with if detached else f"Ctrl-C, or {stop_with}")),
         )
     )
@@ -106,7 +151,7 @@ def _summary(state: UpState, stop_with: str) -> str:
         lines.append(f"Try          curl {url} -H 'content-type: application/json' -d {body}")
     else:
         lines.append(
-            "Try          pybrix up --simulate 3, or kubectl apply -f your-deployment.yaml: nothing is deployed yet"
+            "Try          pybrix up --simulate 3, or kubectl apply -f your-deployment.yaml: no model is deployed yet"
         )
     lines.append(f"             KUBECONFIG={shlex.quote(state.kubeconfig)} kubectl get pods -o wide")
     lines.append(f"Stop         {stop_with}\n")

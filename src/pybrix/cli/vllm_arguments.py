@@ -10,8 +10,8 @@ _WITH_VALUE_TEXT = (
     "--tensor-parallel-size -tp --pipeline-parallel-size -pp --data-parallel-size -dp --dtype "
     "--gpu-memory-utilization --tokenizer --tokenizer-mode --revision --download-dir --load-format "
     "--quantization -q --kv-cache-dtype --swap-space --cpu-offload-gb --chat-template --response-role "
-    "--tool-call-parser --reasoning-parser --uvicorn-log-level --max-lora-rank --max-loras --max-cpu-loras "
-    "--lora-modules --kv-transfer-config --kv-events-config --compilation-config "
+    "--tool-call-parser --reasoning-parser --uvicorn-log-level --max-lora-rank "
+    "--kv-transfer-config --kv-events-config --compilation-config "
     "--distributed-executor-backend --device --max-logprobs --speculative-config --generation-config "
     "--override-generation-config --hf-overrides --rope-scaling --limit-mm-per-prompt --max-seq-len-to-capture "
     "--scheduling-policy --guided-decoding-backend --task --runner --root-path --ssl-keyfile --ssl-certfile "
@@ -25,13 +25,14 @@ _WITH_VALUE = frozenset(_WITH_VALUE_TEXT.split())
 _FLAGS_TEXT = (
     "--trust-remote-code --enforce-eager --enable-prefix-caching --no-enable-prefix-caching "
     "--disable-log-requests --no-enable-log-requests --enable-log-requests --disable-log-stats "
-    "--enable-chunked-prefill --no-enable-chunked-prefill --enable-lora --enable-auto-tool-choice "
+    "--enable-chunked-prefill --no-enable-chunked-prefill --enable-auto-tool-choice "
     "--disable-custom-all-reduce --disable-sliding-window --enable-expert-parallel "
     "--enable-prompt-tokens-details --enable-reasoning --enable-force-include-usage "
     "--disable-uvicorn-access-log --disable-fastapi-docs --use-v2-block-manager --async-scheduling "
     "--enable-sleep-mode --skip-tokenizer-init --enable-server-load-tracking --language-model-only "
     "--enable-request-id-headers --return-tokens-as-token-ids --disable-frontend-multiprocessing --headless"
 )
+_SEVERAL_VALUES = frozenset(("--served-model-name", "--lora-modules"))
 _FLAGS = frozenset(_FLAGS_TEXT.split())
 
 
@@ -39,7 +40,7 @@ def translate_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Return the arguments for the simulator, and those that were left out.
 
     Drops a leading `serve` or `vllm serve`, spells `--max_model_len` as `--max-model-len`, and repeats
-    `--served-model-name` for each of its names (vLLM takes several after one option).
+    options that vLLM gives several values, such as `--served-model-name`, for each of them.
     """
     kept: list[str] = []
     ignored: list[str] = []
@@ -63,9 +64,9 @@ def translate_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
                 while at < len(arguments) and (not arguments[at].startswith("-") or _is_number(arguments[at])):
                     ignored.append(arguments[at])
                     at += 1
-                    if name not in ("--lora-modules", "--allowed-origins"):
+                    if name != "--allowed-origins":
                         break
-        elif name == "--served-model-name" and not equals:
+        elif name in _SEVERAL_VALUES and not equals:
             names = 0
             while at < len(arguments) and not arguments[at].startswith("-"):
                 kept += [name, arguments[at]]

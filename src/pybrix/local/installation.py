@@ -1,194 +1,155 @@
-"""`pybrix up`: everything on one machine, started in order, watched, and stopped in order."""
+"""A running installation, and what may be done to it while it runs."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+import secrets
+import subprocess
+import sys
 from pathlib import Path
 
-import msgspec
-
+import pybrix
 from pybrix.api.config import GatewayConfiguration
 from pybrix.base.clock import Clock
 from pybrix.base.errors import UsageError
-from pybrix.base.ports import claim_port
-from pybrix.engine.modelfiles import ensure_model
-from pybrix.envoy.binary import find_envoy
 from pybrix.kube.client import HttpClient
 from pybrix.kube.kubeconfig import load_kubeconfig
-from pybrix.local.components import brain, cluster, envoy
+from pybrix.local.components import cluster, controllers
+from pybrix.local.control import ControlServer, SupervisorSeen
+from pybrix.local.definitions import apply_definitions
+from pybrix.local.gateways import Gateways
 from pybrix.local.layout import Layout
-from pybrix.local.rollout import bring, wait_for_others, wait_until_served
-from pybrix.local.state import (
-    DamagedState,
-    ProcessRecord,
-    UpState,
-    locked,
-    read_state,
-    write_atomically,
-    write_state,
-)
-from pybrix.local.stopping import end_earlier_processes, end_orphaned_pods
-from pybrix.local.supervisor import Supervisor
-from pybrix.local.workloads import Workload, llamacpp, simulated
+from pybrix.local.reporter import Reporter
+from pybrix.local.state import ProcessRecord, UpState, write_state
+from pybrix.local.supervisor import Component, Supervisor
+from pybrix.local.upgrade import Seen
 
 
-class Reporter:
-    """Tells a person how the start goes; the command line prints, tests collect."""
+class Installation:
+    """What runs, and what may be done to it while it runs: the `Orders` of the control socket."""
 
-    def __init__(self, write: Callable[[str], None]) -> None:
-        """`write` shows a line; it must not raise, since parts that run depend on what comes after."""
-        self.write = write
+    def __init__(
+        self,
+        layout: Layout,
+        state: UpState,
+        clock: Clock,
+        report: Reporter,
+        config: GatewayConfiguration,
+        envoy_path: Path | None,
+        *,
+        is_detached: bool,
+    ) -> None:
+        self.layout = layout
+        self.state = state
+        self.config = config
+        self.report = report
+        self.supervisor = Supervisor(clock, report.event, self._record)
+        self.gateways = Gateways(layout, config, self.supervisor, envoy_path, has_balancer=state.has_balancer)
+        self._is_detached = is_detached
+        self._instance = secrets.token_hex(8)
+        self._handed_over = asyncio.Event()
+        self._successor: tuple[str, ...] = ()
 
-    def done(self, what: str, detail: str) -> None:
-        self.write(f"  ✓ {what:<14} {detail}")
+    def seen(self) -> SupervisorSeen:
+        """Return who this is."""
+        return SupervisorSeen(self._instance, pybrix.__version__, sys.executable)
 
-    def note(self, sentence: str) -> None:
-        self.write(f"  · {sentence}")
+    def components(self) -> list[Seen]:
+        """Return what runs, in the order in which it is to be replaced: what others talk to comes first."""
+        processes = self.state.processes
+        return [
+            Seen(
+                component.name,
+                processes[component.name].pid,
+                is_overlapping=component.generation is not None,
+                stop_grace_s=component.stop_grace_s,
+            )
+            for component in self._components()
+            if component.name in processes
+        ]
 
+    async def replace(self, name: str) -> None:
+        """Put a successor in the place of a component, and bring the definitions of its kinds along.
 
-@dataclass(frozen=True, slots=True)
-class UpOptions:
-    """What a person asked for. `model` is a name of the catalogue or a GGUF file; `simulate` a number of engines."""
+        Raises:
+            UsageError: there is no such component, or the successor did not start.
+        """
+        found = {component.name: component for component in self._components()}
+        if name not in found:
+            raise UsageError(f"there is no {name} here", f"there are {', '.join(found)}")
+        await self.supervisor.replace(found[name])
+        if name == "cluster":
+            async with HttpClient(load_kubeconfig(self.layout.kubeconfig)) as client:
+                await apply_definitions(client)
+        self.report.event(f"{name} was replaced")
 
-    layout: Layout
-    gateway: GatewayConfiguration
-    model_cache: Path
-    model: str | None = None
-    simulate: int | None = None
-    api_port: int = 0
-    envoy_path: Path | None = None
+    async def scale(self, count: int) -> None:
+        """Have so many gateways.
 
-
-async def run_up(options: UpOptions, clock: Clock, report: Reporter, on_ready: Callable[[UpState], None]) -> None:
-    """Start everything, call `on_ready`, keep it running until SIGINT or SIGTERM, stop it in order.
-
-    Raises:
-        UsageError: something is missing or taken; whatever was started has been stopped again.
-    """
-    layout = options.layout
-    layout.create()
-    stop = asyncio.Event()
-    with locked(layout):
-        if count := end_earlier_processes(layout, _earlier_state(layout)):
-            report.note(f"ended {count} processes that an earlier run left behind")
-        address = options.gateway.address
-        config = msgspec.structs.replace(options.gateway, port=claim_port(address, options.gateway.port, "--port"))
-        find_envoy(options.envoy_path)
-        state = UpState(
-            supervisor=ProcessRecord.of(os.getpid()),
-            gateway_url=f"http://{f'[{address}]' if ':' in address else address}:{config.port}",
-            kubeconfig=str(layout.kubeconfig),
-            run_dir=str(layout.run_dir),
-        )
-
-        def record(processes: dict[str, ProcessRecord]) -> None:
-            state.processes = processes
-            write_state(layout, state)
-
-        supervisor = Supervisor(clock, report.note, record)
-        _stop_on_signals(stop, supervisor)
+        Raises:
+            UsageError: that number does not do, or a part did not start.
+        """
         try:
-            starting = asyncio.create_task(_start(options, config, supervisor, state, report))
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not starting.done():
-                starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
-            if not starting.cancelled():
-                starting.result()
-                on_ready(state)
-                state.is_ready = True
-                write_state(layout, state)
-                keeping = asyncio.create_task(supervisor.keep_running())
-                await asyncio.wait({keeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                keeping.cancel()
-                await asyncio.gather(keeping, return_exceptions=True)
-                if not keeping.cancelled():
-                    keeping.result()
-            stopping.cancel()
+            await self.gateways.scale(count)
         finally:
-            if supervisor.is_running:
-                report.write("stopping (Ctrl-C again to hurry)")
-                await supervisor.stop()
-                await end_orphaned_pods(layout, clock)
-                report.write("stopped")
-            layout.state_file.unlink(missing_ok=True)
+            self.state.gateways = self.gateways.count
+            write_state(self.layout, self.state)
+        self.report.event(f"{self.gateways.count} gateways")
 
+    async def hand_over(self, python: str) -> None:
+        """Become the supervisor of another environment, in the same process and with the same processes below it.
 
-def _stop_on_signals(stop: asyncio.Event, supervisor: Supervisor) -> None:
-    def on_signal() -> None:
-        if stop.is_set():
-            supervisor.hurry()
-        stop.set()
+        Raises:
+            UsageError: the other environment does not run.
+        """
+        argv: tuple[str, ...] = (python, "-m", "pybrix", "up", "--resume", "--data-dir", str(self.layout.root))
+        if self._is_detached:
+            argv += ("--detached",)
+        try:
+            checked = await asyncio.create_subprocess_exec(
+                *argv[:4], "--help", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+            )
+        except OSError as err:
+            raise UsageError(f"cannot run {python}: {err.strerror}") from err
+        if await checked.wait():
+            raise UsageError(f"{python} -m pybrix up --help does not run", "is pybrix installed there?")
+        self._successor = argv
+        self._handed_over.set()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # A terminal that closes is a wish to stop, unless the start said otherwise (nohup).
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, on_signal)
+    async def keep(self, stop: asyncio.Event) -> None:
+        """Keep everything running and take orders, until `stop`. An order may replace this very program."""
+        while True:
+            server = ControlServer(self, self.layout.control_socket)
+            await server.start()
+            listening = asyncio.create_task(server.keep_listening())
+            waits = [
+                asyncio.ensure_future(each)
+                for each in (self.supervisor.keep_running(), stop.wait(), self._handed_over.wait())
+            ]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
+                # First the orders that are under way, then the keepers.
+                await server.stop()
+                for each in waits:
+                    each.cancel()
+                outcomes = await asyncio.gather(*waits, return_exceptions=True)
+            if isinstance(outcomes[0], Exception):
+                raise outcomes[0]
+            if stop.is_set() or not self._handed_over.is_set():
+                return
+            self._handed_over.clear()
+            try:
+                os.execv(self._successor[0], self._successor)
+            except OSError as err:
+                self.report.event(f"cannot run {self._successor[0]}: {err.strerror}; everything goes on as before")
 
+    def _components(self) -> list[Component]:
+        return [cluster(self.layout, 0), *self.gateways.components(), controllers(self.layout)]
 
-def _earlier_state(layout: Layout) -> UpState | None:
-    try:
-        return read_state(layout)
-    except DamagedState:
-        return None
-
-
-async def _start(
-    options: UpOptions, config: GatewayConfiguration, supervisor: Supervisor, state: UpState, report: Reporter
-) -> None:
-    layout = options.layout
-    workloads = await _workloads(options, report)
-    write_atomically(layout.gateway_configuration, msgspec.json.format(msgspec.json.encode(config)))
-
-    await supervisor.start(cluster(layout, options.api_port))
-    async with AsyncExitStack() as stack:
-        access = load_kubeconfig(layout.kubeconfig)
-        client = HttpClient(access)
-        stack.push_async_callback(client.aclose)
-        report.done("cluster", access.server)
-        await supervisor.start(brain(layout))
-        report.done("brain", f"strategy {config.routing_strategy}")
-        await supervisor.start(envoy(layout, config, options.envoy_path))
-        report.done("envoy", state.gateway_url)
-        for workload in workloads:
-            await bring(client, workload)
-        for workload in workloads:
-            await wait_until_served(client, workload, state.gateway_url, report.note)
-            replicas = workload.deployment.spec.replicas
-            report.done(workload.model, f"{replicas}/{replicas} ready")
-        brought = [w.model for w in workloads]
-        others = await wait_for_others(client, {w.deployment.key for w in workloads}, report.done, report.note)
-        state.models = brought + [model for model in others if model not in brought]
-
-
-async def _workloads(options: UpOptions, report: Reporter) -> list[Workload]:
-    found = []
-    if options.simulate:
-        found.append(simulated(options.simulate))
-    if options.model:
-        if options.model.endswith(".gguf") or "/" in options.model:
-            file = Path(options.model).expanduser().resolve()
-            if not _is_gguf(file):
-                raise UsageError(f"--model: {file} is not a GGUF file", "name a GGUF file, or smollm2")
-            name = file.stem.lower()
-        else:
-            name = options.model
-            file = await asyncio.to_thread(ensure_model, name, options.model_cache, report.note)
-        report.done("model file", f"{name} ({file.stat().st_size / 1e6:.0f} MB)")
-        found.append(llamacpp(name, str(file)))
-    return found
-
-
-def _is_gguf(file: Path) -> bool:
-    try:
-        with file.open("rb") as model:
-            return model.read(4) == b"GGUF"
-    except OSError:
-        return False
+    def _record(self, processes: dict[str, ProcessRecord]) -> None:
+        self.state.processes = processes
+        write_state(self.layout, self.state)

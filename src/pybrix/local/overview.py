@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -24,6 +25,13 @@ class ProcessStatus(msgspec.Struct, rename="camel"):
     running: bool
 
 
+class ControllerStatus(msgspec.Struct, rename="camel"):
+    """A controller: running, parked (its kind is unknown to the API server) or waiting."""
+
+    name: str
+    state: str
+
+
 class ModelStatus(msgspec.Struct, rename="camel"):
     """A model as the brain sees it: endpoints that are ready, requests in flight on them."""
 
@@ -32,6 +40,7 @@ class ModelStatus(msgspec.Struct, rename="camel"):
     ready: int
     in_flight: int
     absent: list[str] = []
+    config_problems: list[str] = []
 
 
 class PodSummary(msgspec.Struct, rename="camel"):
@@ -51,6 +60,7 @@ class Overview(msgspec.Struct, rename="camel"):
     ready: bool
     supervised: bool
     processes: list[ProcessStatus]
+    controllers: list[ControllerStatus] = []
     models: list[ModelStatus] = []
     pods: list[PodSummary] = []
     problems: list[str] = []
@@ -68,9 +78,21 @@ async def gather_overview(layout: Layout, state: UpState) -> Overview:
         ],
     )
     if not overview.supervised:
-        overview.problems.append("nobody watches over these processes: run `pybrix down`, then `pybrix up`")
+        overview.problems.append(_unwatched(layout, any(process.running for process in overview.processes)))
     try:
-        overview.models = [_model(entry) for entry in (await _brain_view(layout))["models"]]
+        states = (await _ask(layout.controllers_socket, "/readyz"))["controllers"]
+        overview.controllers = [ControllerStatus(name, state) for name, state in states.items()]
+    except TimeoutError:
+        overview.problems.append("the controllers do not answer in time")
+    except (aiohttp.ClientError, OSError, msgspec.MsgspecError, KeyError):
+        overview.problems.append(f"the controllers do not answer: see {layout.logs_dir / 'controllers.log'}")
+    try:
+        overview.models = [
+            _model(entry)
+            for entry in (await _ask(layout.run_dir / "brain-admin.sock", "/debug/view", raise_for_status=True))[
+                "models"
+            ]
+        ]
     except TimeoutError:
         overview.problems.append("the brain does not answer in time")
     except (aiohttp.ClientError, OSError, msgspec.MsgspecError, KeyError):
@@ -83,11 +105,20 @@ async def gather_overview(layout: Layout, state: UpState) -> Overview:
     return overview
 
 
-async def _brain_view(layout: Layout) -> dict[str, Any]:
-    connector = aiohttp.UnixConnector(str(layout.run_dir / "brain-admin.sock"))
+def _unwatched(layout: Layout, has_processes: bool) -> str:
+    if not has_processes:
+        return f"none of these processes runs any more: start them with `{layout.command('up')}`"
+    return (
+        f"nobody watches over these processes: `{layout.command('upgrade --only supervisor')}` does that again and "
+        f"leaves them as they are; `{layout.command('down')}` stops them"
+    )
+
+
+async def _ask(socket: Path, path: str, *, raise_for_status: bool = False) -> dict[str, Any]:
+    """Return the document that a part shows on its socket; one that is not ready may show it with status 503."""
     async with (
-        aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
-        session.get("http://brain/debug/view", raise_for_status=True) as response,
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket)), timeout=_TIMEOUT) as session,
+        session.get(f"http://localhost{path}", raise_for_status=raise_for_status) as response,
     ):
         document: dict[str, Any] = msgspec.json.decode(await response.read())
         return document
@@ -100,6 +131,7 @@ def _model(entry: dict[str, Any]) -> ModelStatus:
         ready=len(entry["endpoints"]),
         in_flight=sum(endpoint["requestsInFlight"] for endpoint in entry["endpoints"]),
         absent=[f"{pod['pod']}: {pod['why']}" for pod in entry["absent"]],
+        config_problems=list((entry.get("config") or {}).get("problems", ())),
     )
 
 

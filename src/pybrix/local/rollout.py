@@ -41,9 +41,9 @@ async def _apply(client: Client, wanted: Object) -> None:
 
 
 async def wait_until_served(
-    client: Client, workload: Workload, gateway_url: str, report: Callable[[str], None]
+    client: Client, workload: Workload, gateway_urls: Sequence[str], report: Callable[[str], None]
 ) -> None:
-    """Wait until all replicas are ready and the gateway lists the model; report progress when it changes.
+    """Wait until all replicas are ready and every gateway lists the model; report progress when it changes.
 
     Raises:
         UsageError: a pod cannot start, or the time (180 s) is over; the message says what the pods wait for.
@@ -60,7 +60,7 @@ async def wait_until_served(
             is_current
             and status.updated_replicas >= wanted
             and status.available_replicas >= wanted
-            and workload.model in await _listed_models(gateway_url)
+            and all([workload.model in await _listed_models(url) for url in gateway_urls])
         ):
             return
         pods = await client.list(Pod, key.namespace, label_selector=f"{MODEL_NAME}={workload.model}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +41,11 @@ class ProcessRecord(msgspec.Struct, frozen=True):
 
 
 class UpState(msgspec.Struct):
-    """What runs and where. `models` are those that this `pybrix up` was asked for."""
+    """What runs and where. `models` are those that this `pybrix up` was asked for.
+
+    What a release before this one has written has neither `gateways` nor `has_balancer`: it had one gateway. Nor has it
+    `release`, that of the supervisor: all that write it take orders.
+    """
 
     supervisor: ProcessRecord
     gateway_url: str
@@ -50,6 +53,9 @@ class UpState(msgspec.Struct):
     run_dir: str
     is_ready: bool = False
     models: list[str] = []
+    gateways: int = 1
+    has_balancer: bool = False
+    release: str = ""
     processes: dict[str, ProcessRecord] = {}
 
 
@@ -62,7 +68,9 @@ def read_state(layout: Layout) -> UpState | None:
     except OSError as err:
         raise UsageError(f"cannot read {layout.state_file}: {err.strerror}", "choose another --data-dir") from err
     except msgspec.MsgspecError as err:
-        raise DamagedState(f"{layout.state_file} is damaged: {err}", "stop what runs with `pybrix down`") from err
+        raise DamagedState(
+            f"{layout.state_file} is damaged: {err}", f"stop what runs with `{layout.command('down')}`"
+        ) from err
 
 
 def write_state(layout: Layout, state: UpState) -> None:
@@ -104,7 +112,7 @@ def locked(layout: Layout) -> Iterator[None]:
         except BlockingIOError:
             raise UsageError(
                 f"pybrix is already running on {layout.root} (process {_read_pid(descriptor)}){_answering(layout)}",
-                f"stop it with `pybrix down --data-dir {shlex.quote(str(layout.root))}`, or choose another --data-dir",
+                f"stop it with `{layout.command('down')}`, or choose another --data-dir",
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -8,11 +8,12 @@ import psutil
 
 from pybrix.base.clock import Clock
 from pybrix.base.errors import UsageError
-from pybrix.cluster.nodeagent.runfiles import has_live_programs
+from pybrix.cluster.nodes import has_live_pods
 from pybrix.local.components import CLUSTER_STOP_S, cluster
 from pybrix.local.layout import Layout
+from pybrix.local.leftovers import end_leftovers, find_parts, find_watching
 from pybrix.local.state import DamagedState, UpState, find_supervisor, locked, read_state
-from pybrix.local.supervisor import Supervisor, end_leftovers
+from pybrix.local.supervisor import Supervisor
 
 
 def stop_running(layout: Layout, clock: Clock, wait_s: float) -> str:
@@ -25,7 +26,8 @@ def stop_running(layout: Layout, clock: Clock, wait_s: float) -> str:
         state = read_state(layout)
     except DamagedState:
         state = None
-    supervisor = find_supervisor(layout)
+    # Where the lock file was removed with everything else, what it has started still tells of it.
+    supervisor = find_supervisor(layout) or find_watching(find_parts(layout))
     if supervisor is not None:
         supervisor.terminate()
         try:
@@ -34,8 +36,9 @@ def stop_running(layout: Layout, clock: Clock, wait_s: float) -> str:
             raise UsageError(
                 f"process {supervisor.pid} is still stopping after {wait_s:.0f} s", "wait, or run it again"
             ) from err
-    if not layout.lock_file.exists():
-        return f"nothing runs on {layout.root}"
+    if not (layout.lock_file.exists() or find_parts(layout) or has_live_pods(layout.cluster_dir)):
+        return "stopped" if supervisor is not None else f"nothing runs on {layout.root}"
+    layout.root.mkdir(parents=True, exist_ok=True)
     with locked(layout):
         count = end_earlier_processes(layout, state)
         has_pods = asyncio.run(end_orphaned_pods(layout, clock))
@@ -47,8 +50,14 @@ def stop_running(layout: Layout, clock: Clock, wait_s: float) -> str:
 
 
 def end_earlier_processes(layout: Layout, earlier: UpState | None) -> int:
-    """End processes that outlived their supervisor; return how many there were. The caller holds the lock."""
-    count = end_leftovers(list(earlier.processes.values()), CLUSTER_STOP_S) if earlier else 0
+    """End processes that outlived their supervisor, on record or not; return how many there were.
+
+    The caller holds the lock.
+
+    Raises:
+        UsageError: a supervisor watches over them without a lock.
+    """
+    count = end_leftovers(layout, earlier.processes.values() if earlier else (), CLUSTER_STOP_S)
     layout.state_file.unlink(missing_ok=True)
     return count
 
@@ -58,7 +67,7 @@ async def end_orphaned_pods(layout: Layout, clock: Clock) -> bool:
 
     Only a node agent knows how to end them, so a cluster runs for a moment.
     """
-    if not has_live_programs(layout.cluster_dir / "pods"):
+    if not has_live_pods(layout.cluster_dir):
         return False
     supervisor = Supervisor(clock, report=lambda _: None, on_change=lambda _: None)
     try:
