@@ -34,15 +34,17 @@ from pybrix.base.clock import SystemClock
 from pybrix.gateway.accesslog.sink import LogSink
 from pybrix.gateway.decision.server import DecisionServer
 from pybrix.gateway.director import Director
+from pybrix.gateway.indexes.enginemetrics import MetricsTable
 from pybrix.gateway.indexes.load import LoadTable
 from pybrix.gateway.indexes.reservations import Reservations, TokenSource
 from pybrix.gateway.scheduling.profile import Profile
 from pybrix.gateway.scheduling.registry import build_strategies
-from pybrix.gateway.view.snapshot import PodFacts, build_view
+from pybrix.gateway.view.facts import PodFacts
+from pybrix.gateway.view.snapshot import build_view
 
 CONNECTIONS = 16
 RECORDS_PER_BATCH = 50
-TARGET_US = 60.0
+TARGET_US = 80.0
 
 _PROMPT = "hello " * 310
 _BODY = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": _PROMPT}], "stream": False})
@@ -77,12 +79,13 @@ def make_director(endpoints: int, strategy: str) -> Director:
     view, loads = build_view(pods), LoadTable()
     return Director(
         view=lambda: view,
-        profile=Profile(build_strategies()),
+        profile=Profile(build_strategies(random.Random(1))),
         default_strategy=strategy,
         loads=loads,
         reservations=Reservations(loads, secrets.token_hex(4), TokenSource(secrets.token_bytes).issue, 10.0),
         chance=random.Random(1),
         clock=SystemClock(),
+        metrics=MetricsTable(),
     )
 
 
@@ -189,7 +192,7 @@ def measure(kind: str, requests: int, endpoints: int, *, with_log: bool) -> floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--requests", type=int, default=20_000)
-    parser.add_argument("--endpoints", type=int, default=8)
+    parser.add_argument("--endpoints", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3, help="the best of so many is shown")
     options = parser.parse_args()
     rows = (
@@ -197,6 +200,7 @@ def main() -> None:
         ("decision, random", "random", False),
         ("decision, least-request", "least-request", False),
         ("decision, least-request + access log", "least-request", True),
+        ("decision, prefix-affinity + access log", "prefix-affinity", True),
     )
     print(f"{options.requests} requests of {len(REQUEST)} bytes, {options.endpoints} endpoints, {os.cpu_count()} CPUs")
     floor_us = 0.0

@@ -35,6 +35,11 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
         "cpu of the metrics API",
         {"spec.metricsSources.0": {"metricSourceType": "resource", "targetMetric": "cpu", "targetValue": "0.5"}},
     ),
+    (
+        "PodAutoscaler",
+        "an external metric, whose port nobody reads",
+        {"spec.metricsSources.0": {**POD, "metricSourceType": "external", "port": "web"}},
+    ),
     ("PodAutoscaler", "windows that only touch", {"spec.schedules.1": {**DAY, "startTime": "06:00"}}),
     (
         "PodAutoscaler",
@@ -51,6 +56,12 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
         {"spec.podSelector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}},
     ),
     ("ModelClaim", "three pods", {"spec.replicas": 3}),
+    ("ModelClaim", "every warm pod", {"spec.podSelector": {}}),
+    (
+        "KVCache",
+        "a policy that the template overrides",
+        {"spec.cache": {"imagePullPolicy": "no", "template": {"spec": CONTAINERS}}},
+    ),
     ("KVCache", "no metadata", {"spec.metadata": DROP}),
     ("KVCache", "a redis that is made", {"spec.metadata.redis": {"runtime": {"image": "redis:7"}}}),
     ("KVCachePool", "a managed redis", {"spec.metadata": {"managed": {"kind": "redis"}}}),
@@ -72,6 +83,14 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
         "StormService",
         "a selector by expression",
         {"spec.selector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["chat", "x"]}]}},
+    ),
+    (
+        "StormService",
+        "templates as Go programs write them",
+        {
+            "spec.template.metadata.creationTimestamp": None,
+            "spec.template.spec.roles.0.template.metadata": {"creationTimestamp": None},
+        },
     ),
     ("RoleSet", "no roles", {"spec": DROP}),
     ("RoleSet", "fields of pods that are not listed", {"spec.roles.0.template.spec.dnsPolicy": "None"}),
@@ -111,8 +130,30 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("PodAutoscaler", {"spec.metricsSources": []}, "spec.metricsSources", "at least 1 items"),
     *(
         ("PodAutoscaler", {"spec.metricsSources.0.targetValue": text}, "spec.metricsSources[0].targetValue", "number")
-        for text in ("many", "-1", "0", "", "1e", "0x10")
+        for text in ("many", "-1", "0", "", "1e", "0x10", "1e400", "1e309")
     ),
+    *(
+        ("PodAutoscaler", {"spec.metricsSources.0": {**FROM_POD, "port": text}}, "spec.metricsSources[0].port", "65535")
+        for text in ("0", "65536", "http", "-1", "8000 ", "9" * 30)
+    ),
+    ("PodAutoscaler", {"spec.metricsSources.0.targetMetric": ""}, "spec.metricsSources[0].targetMetric", "at least 1"),
+    *(
+        (kind, {"spec.podSelector": {"matchLabels": {"app": text}}}, "spec.podSelector.matchLabels.app", "should match")
+        for kind in ("ModelAdapter", "ModelClaim")
+        for text in ("a b", "-a", "ä")
+    ),
+    *(
+        (kind, {"spec.podSelector": {"matchLabels": {text: "a"}}}, "spec.podSelector.matchLabels", "a key is a name")
+        for kind in ("ModelAdapter", "ModelClaim")
+        for text in ("a b", "", "/a", "Example.com/a")
+    ),
+    (
+        "ModelClaim",
+        {"spec.podSelector": {"matchExpressions": [{"key": "a b", "operator": "Exists"}]}},
+        "spec.podSelector.matchExpressions[0].key",
+        "should match",
+    ),
+    ("KVCache", {"spec.cache.imagePullPolicy": "Sometimes"}, "spec.cache.imagePullPolicy", "must be Always"),
     ("PodAutoscaler", {"spec.metricsSources.0": POD}, "spec.metricsSources[0]", "set protocolType, port and path"),
     (
         "PodAutoscaler",
@@ -286,6 +327,14 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "greater than minReadySeconds",
     ),
     ("RayClusterFleet", {"metadata.name": "f" * 64}, "metadata.name", "63"),
+    # KubeRay's own definition asks for these.
+    ("RayClusterFleet", {"spec.template.spec.headGroupSpec": DROP}, "spec.template.spec.headGroupSpec", "Required"),
+    (
+        "RayClusterReplicaSet",
+        {"spec.template.spec.headGroupSpec.template": DROP},
+        "spec.template.spec.headGroupSpec.template",
+        "Required",
+    ),
 ]
 
 
@@ -297,6 +346,13 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
 def test_refused_at_the_field_with_a_sentence(kind: str, changes: dict[str, Any], field: str, words: str) -> None:
     causes = admit(changed(example(kind), changes))
     assert [cause for cause in causes if cause.field == field and words in cause.message], causes
+
+
+def test_a_broken_rule_shows_the_value_where_it_is_one_word() -> None:
+    (cause,) = admit(changed(example("ModelAdapter"), {"spec.artifactURL": "ftp://a/b"}))
+    assert cause.message.startswith('Invalid value: "ftp://a/b": artifactURL must be')
+    (cause,) = admit(changed(example("ModelAdapter"), {"spec.podSelector": {}}))
+    assert cause.message.startswith('Invalid value: "object": podSelector must')
 
 
 @pytest.mark.parametrize("kind", ["StormService", "RayClusterFleet", "RayClusterReplicaSet"])
@@ -319,3 +375,46 @@ def test_the_minimal_cache_pool_is_valid_and_means_managed_etcd() -> None:
     managed = KVCachePool.from_dict(pool).spec.effective_metadata.managed
     assert managed is not None
     assert managed.kind == "etcd"
+
+
+NAME = "metadata.name"
+SIZE = "spec.podGroupSize"
+ROLE = "spec.roles.0"
+NAMES_TAKEN: list[tuple[str, dict[str, Any]]] = [
+    ("KVCache", {NAME: "a" * 50}),
+    ("StormService", {NAME: "s" * 63}),
+    ("PodSet", {NAME: "1abc"}),
+    ("PodSet", {NAME: "p" * 61, SIZE: 10}),
+    ("PodSet", {NAME: "p" * 60, SIZE: 100}),
+    # The host name of a stateless pod is not made of its name.
+    ("RoleSet", {NAME: "a.b", f"{ROLE}.podGroupSize": 1}),
+    ("RoleSet", {NAME: "1abc", f"{ROLE}.podGroupSize": 2, f"{ROLE}.stateful": True}),
+    ("RoleSet", {NAME: "r" * 63, f"{ROLE}.podGroupSize": 1}),
+    ("RoleSet", {NAME: "r" * 50, f"{ROLE}.name": "abcd", f"{ROLE}.podGroupSize": 10}),
+    # Kubernetes cuts a generated name to 63 characters, and RayClusters get generated ones.
+    ("RayClusterReplicaSet", {NAME: "r" * 253}),
+]
+NAMES_REFUSED: list[tuple[str, dict[str, Any]]] = [
+    *((kind, {NAME: name}) for kind in ("KVCache", "StormService") for name in ("1abc", "a.b", "-a", "a-", "A")),
+    ("KVCache", {NAME: "a" * 51}),
+    ("PodSet", {NAME: "a.b"}),
+    ("PodSet", {NAME: "p" * 62, SIZE: 2}),
+    ("PodSet", {NAME: "p" * 63, SIZE: 100}),
+    ("PodSet", {NAME: "p" * 61, SIZE: 11}),
+    ("RoleSet", {NAME: "a.b", f"{ROLE}.podGroupSize": 2}),
+    ("RoleSet", {NAME: "a.b", f"{ROLE}.podGroupSize": 1, f"{ROLE}.stateful": True}),
+    ("RoleSet", {NAME: "r" * 64}),
+    ("RoleSet", {NAME: "r" * 51, f"{ROLE}.name": "abcd", f"{ROLE}.podGroupSize": 10}),
+    ("RoleSet", {NAME: "r" * 50, f"{ROLE}.name": "abcd", f"{ROLE}.podGroupSize": 11}),
+    ("RoleSet", {NAME: "r" * 48, f"{ROLE}.name": "abcd", f"{ROLE}.podGroupSize": 10, f"{ROLE}.stateful": True}),
+]
+
+
+@pytest.mark.parametrize(("kind", "changes"), NAMES_TAKEN)
+def test_a_name_whose_children_can_be_made_is_taken(kind: str, changes: dict[str, Any]) -> None:
+    assert admit(changed(example(kind), changes)) == []
+
+
+@pytest.mark.parametrize(("kind", "changes"), NAMES_REFUSED)
+def test_a_name_whose_children_cannot_be_made_is_refused(kind: str, changes: dict[str, Any]) -> None:
+    assert {cause.field for cause in admit(changed(example(kind), changes))} == {NAME}

@@ -45,7 +45,7 @@ async def test_chat_names_the_pod_that_answered(installation: Installation) -> N
 async def test_status_shows_every_part(installation: Installation) -> None:
     printed = (await run(*PYBRIX, "status", "--data-dir", str(installation.data_dir), "-o", "json")).checked()
     status = msgspec.json.decode(printed)
-    assert {part["name"] for part in status["processes"]} == {"cluster", "brain", "envoy"}
+    assert {part["name"] for part in status["processes"]} == {"cluster", "controllers", "brain", "envoy"}
     assert all(part["running"] for part in status["processes"])
     assert [(m["model"], m["ready"]) for m in status["models"]] == [("simulated", 2)]
 
@@ -211,8 +211,10 @@ async def test_quickstart_looks_as_on_a_real_cluster(installation: Installation)
 async def test_a_model_without_ready_endpoints_is_503(installation: Installation) -> None:
     await installation.kubectl("apply", "-f", str(ROOT / "examples" / "quickstart"))
     await eventually(lambda: _has_endpoints(installation, "tiny-chat", 2), "two ready endpoints")
-    pods = await installation.get_json("pods", "-l", "model.aibrix.ai/name=tiny-chat")
-    engines = [p for pod in pods["items"] for p in installation.engine_processes(pod["status"]["podIP"])]
+    pods = (await installation.get_json("pods", "-l", "model.aibrix.ai/name=tiny-chat"))["items"]
+    # A pod of an earlier test may be on its way out, and its engine with it.
+    staying = [pod["status"]["podIP"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    engines = [process for pod_ip in staying for process in installation.engine_processes(pod_ip)]
     for engine in engines:
         engine.send_signal(signal.SIGSTOP)  # alive, and failing its readiness probe
     try:
@@ -230,7 +232,7 @@ async def test_a_model_without_ready_endpoints_is_503(installation: Installation
 async def test_stop_and_start_again(installation: Installation) -> None:
     await installation.kubectl("create", "configmap", "kept", "--from-literal=a=b")
     before = await _uids(installation, "simulated")
-    started = {p.pid for name in ("cluster", "brain", "envoy") for p in [installation.process(name)]}
+    started = {p.pid for name in ("cluster", "controllers", "brain", "envoy") for p in [installation.process(name)]}
     pod_processes = [
         process.pid
         for pod in (await installation.get_json("pods"))["items"]
@@ -249,7 +251,7 @@ async def test_stop_and_start_again(installation: Installation) -> None:
 
 
 async def test_down_ends_everything_when_the_supervisor_and_the_cluster_were_killed(installation: Installation) -> None:
-    parts = [installation.process(name) for name in ("cluster", "brain", "envoy")]
+    parts = [installation.process(name) for name in ("cluster", "controllers", "brain", "envoy")]
     pods = await installation.get_json("pods", "-l", "model.aibrix.ai/name=simulated")
     engines = [p for pod in pods["items"] for p in installation.engine_processes(pod["status"]["podIP"])]
     assert len(engines) == 2

@@ -101,3 +101,13 @@ async def test_a_damaged_state_file_does_not_keep_it_from_being_stopped(installa
     stopped = await asyncio.to_thread(installation.down)
     assert stopped.returncode == 0, stopped.stderr
     assert await nothing_lives(installation)
+
+
+async def test_what_a_killed_supervisor_left_is_stopped_without_its_record(installation: Installation) -> None:
+    started = await asyncio.to_thread(installation.up, "--simulate", "1")
+    assert started.returncode == 0, started.stderr
+    psutil.Process(installation.state["supervisor"]["pid"]).kill()
+    (installation.data_dir / "up.json").unlink()
+    stopped = await asyncio.to_thread(installation.down)
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped what an earlier run left behind\n"), stopped.stderr
+    assert await nothing_lives(installation)

@@ -174,14 +174,14 @@ async def test_create_says_where_and_who() -> None:
 
 
 async def test_create_raw_keeps_every_field_and_finds_unknown_kinds_once() -> None:
-    manifest = {"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": {"name": "r"}, "spec": {"any": None}}
+    manifest = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": "r"}, "spec": {"any": None}}
     async with talking() as (client, server):
         resources = [
-            {"name": "rayclusters/status", "kind": "RayCluster", "namespaced": True},
-            {"name": "rayclusters", "kind": "RayCluster", "namespaced": True},
+            {"name": "rayjobs/status", "kind": "RayJob", "namespaced": True},
+            {"name": "rayjobs", "kind": "RayJob", "namespaced": True},
         ]
         server.on("GET /apis/ray.io/v1", json_answer({"resources": resources}))
-        server.on("POST /apis/ray.io/v1/namespaces/default/rayclusters", json_answer(manifest, 201))
+        server.on("POST /apis/ray.io/v1/namespaces/default/rayjobs", json_answer(manifest, 201))
         for _ in range(2):
             assert await client.create_raw(manifest) == manifest
         assert [a.method for a in server.asked] == ["GET", "POST", "POST"]
@@ -191,8 +191,8 @@ async def test_create_raw_keeps_every_field_and_finds_unknown_kinds_once() -> No
 async def test_a_kind_that_nobody_knows_is_not_found_and_asked_for_again() -> None:
     async with talking() as (client, server):
         for _ in range(2):
-            with pytest.raises(NotFound, match=r'no kind "RayCluster" in "ray\.io/v1"'):
-                await client.create_raw({"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": {"name": "r"}})
+            with pytest.raises(NotFound, match=r'no kind "RayJob" in "ray\.io/v1"'):
+                await client.create_raw({"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": "r"}})
         assert len(server.asked) == 2
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pybrix.api.core import Pod
 from pybrix.api.identity import ObjectKey
-from pybrix.kube.errors import Gone, TooManyRequests, Unreachable
+from pybrix.kube.errors import Forbidden, Gone, TooManyRequests, Unreachable
 from pybrix.kube.informer import LAST_RETRY_S, Informer
 from pybrix.kube.interface import EventType
 from tests.support.bare_pods import key, make_pod
@@ -289,3 +289,25 @@ async def test_other_failures_of_a_watch_lead_to_a_list() -> None:
 
 def _app(pod: Pod) -> list[str]:
     return [pod.metadata.labels.get("app", "")]
+
+
+@pytest.mark.parametrize("refused", ["it is unknown", "it is forbidden"])
+async def test_a_reader_that_can_do_without_a_kind_waits_no_longer_than_the_servers_no(refused: str) -> None:
+    api = MemoryApi()
+    if refused == "it is unknown":
+        api.missing.add("Pod")
+    else:
+        api.fail_next("list", Forbidden(403, "Forbidden", "no right to list pods"))
+    pods = Informer(api, Pod, chance=random.Random(1))
+    task = asyncio.create_task(pods.run())
+    await pods.wait_settled()
+    assert (pods.has_synced, pods.is_parked, pods.is_forbidden) == (
+        False,
+        refused == "it is unknown",
+        refused == "it is forbidden",
+    )
+    api.missing.clear()
+    await pods.wait_synced()
+    assert (pods.is_parked, pods.is_forbidden) == (False, False)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from pybrix.api.apps import Deployment, ReplicaSet
 from pybrix.api.core import Node, Pod
 from pybrix.api.identity import ObjectKey
 from pybrix.api.meta import ObjectMeta, OwnerReference
-from pybrix.kube.errors import Conflict, TooManyRequests
+from pybrix.kube.errors import AlreadyExists, Conflict, TooManyRequests
 from pybrix.kube.informer import Informer
 from pybrix.runtime.actions import Action, Patch, Plan
 from pybrix.runtime.controller import (
@@ -26,7 +27,6 @@ from pybrix.runtime.controller import (
     Result,
     Source,
     Watches,
-    generation_changed,
 )
 from pybrix.runtime.errors import Retry, TerminalError
 from tests.support.bare_pods import key, make_pod
@@ -164,6 +164,13 @@ async def test_a_mapping_that_fails_for_one_object_does_not_stop_the_others() ->
             task.cancel()
 
 
+def generation_changed(old: Pod, new: Pod) -> bool:
+    """Let changes of the spec and the beginning of a deletion through, but no change of status."""
+    return (
+        old.metadata.generation != new.metadata.generation or old.metadata.is_terminating != new.metadata.is_terminating
+    )
+
+
 async def test_a_predicate_filters_modifications_only() -> None:
     api, log = MemoryApi(), Log()
     async with running(pod_controller(api, log, when=generation_changed), log):
@@ -211,6 +218,19 @@ async def test_a_fault_of_one_key_does_not_hold_up_another() -> None:
 
 async def test_a_conflict_is_planned_again() -> None:
     assert await passes_after(Log(Conflict(409, "Conflict", "newer")), 100) == [0, 0.005]
+
+
+async def test_conflicts_wait_a_second_at_most_and_leave_other_faults_their_own_time() -> None:
+    times = await passes_after(Log(*[Conflict(409, "Conflict", "newer")] * 30, RuntimeError("a fault")), 100)
+    waits = [round(after - before, 3) for before, after in itertools.pairwise(times)]
+    assert waits[:9] == [0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0]
+    assert set(waits[9:30]) == {1.0}
+    assert waits[30:] == [1.28]
+
+
+async def test_a_name_that_stays_taken_is_tried_ever_more_rarely() -> None:
+    times = await passes_after(Log(*[AlreadyExists(409, "AlreadyExists", "taken")] * 30), 100)
+    assert len(times) == 15
 
 
 async def test_a_reconciler_says_when_to_try_again() -> None:
@@ -278,11 +298,39 @@ async def test_it_waits_for_what_it_only_reads() -> None:
             task.cancel()
 
 
-async def test_passes_are_counted_by_result() -> None:
-    def count(result: str) -> float:
-        return REGISTRY.get_sample_value("pybrix_reconcile_total", {"controller": "pods", "result": result}) or 0
+def passes_counted(**labels: str) -> float:
+    """Return how many passes of the controller `pods` were counted with these labels."""
+    return sum(
+        sample.value
+        for metric in REGISTRY.collect()
+        for sample in metric.samples
+        if sample.name == "pybrix_reconcile_total" and {"controller": "pods", **labels}.items() <= sample.labels.items()
+    )
 
-    before = {result: count(result) for result in ("success", "error", "conflict", "terminal", "requeue")}
+
+async def test_passes_are_counted_by_cause_and_by_result() -> None:
+    results = ("success", "error", "conflict", "terminal", "requeue")
+    causes = ("start", "Pod", "request", "requeue", "retry")
+    before = {r: passes_counted(result=r) for r in results}, {c: passes_counted(cause=c) for c in causes}
     await passes_after(Log(RuntimeError("a fault"), Conflict(409, "Conflict", "newer"), Result(1), None), 10)
-    got = {result: count(result) - was for result, was in before.items()}
+    got = {r: passes_counted(result=r) - was for r, was in before[0].items()}
     assert got == {"success": 1, "error": 1, "conflict": 1, "terminal": 0, "requeue": 1}
+    got = {c: passes_counted(cause=c) - was for c, was in before[1].items()}
+    assert got == {"start": 0, "Pod": 1, "request": 0, "requeue": 1, "retry": 2}
+
+
+async def test_a_kind_that_is_optional_parks_nobody() -> None:
+    api, log = MemoryApi(), Log()
+    api.missing.add("Node")
+    api.put(make_pod("a"))
+    pods, nodes = Informer(api, Pod), Informer(api, Node)
+    controller = Controller("pods", log.reconcile, sources=[For(pods)], reads=[nodes], optional=[nodes])
+    tasks = [asyncio.create_task(work) for work in (pods.run(), nodes.run(), controller.run(log))]
+    log.start()
+    await asyncio.sleep(1)
+    assert controller.is_running
+    assert not controller.is_parked
+    assert nodes.is_parked
+    assert log.keys == ["default/a"]
+    for task in tasks:
+        task.cancel()

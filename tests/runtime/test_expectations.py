@@ -12,7 +12,7 @@ import pytest
 from pybrix.api.core import Pod
 from pybrix.api.identity import Uid
 from pybrix.kube.informer import Informer
-from pybrix.runtime.expectations import EXPIRY_S, Expectations
+from pybrix.runtime.expectations import EXPIRY_S, OVERDUE_S, Expectations
 from tests.support.bare_pods import make_pod
 from tests.support.clocks import LoopClock
 from tests.support.memoryapi import MemoryApi
@@ -91,4 +91,22 @@ async def test_what_never_shows_up_is_forgotten() -> None:
         await asyncio.sleep(EXPIRY_S - 1)
         assert not expectations.is_settled(OWNER)
         await asyncio.sleep(2)
+        assert expectations.is_settled(OWNER)
+
+
+async def test_overdue_creations_are_asked_for_and_expected_on_while_they_are_there() -> None:
+    api = MemoryApi()
+    async with expecting(api) as expectations:
+        kept, gone = Uid("kept"), Uid("gone")
+        expectations.created(OWNER, kept)
+        expectations.created(OWNER, gone)
+        assert not expectations.is_overdue(OWNER)
+        for _ in range(10):
+            await asyncio.sleep(OVERDUE_S)
+            assert expectations.is_overdue(OWNER)
+            expectations.renew(OWNER, {kept})
+            assert not expectations.is_overdue(OWNER)
+            assert not expectations.is_settled(OWNER)
+            assert expectations.count_unseen(OWNER) == 1
+        expectations.renew(OWNER, ())
         assert expectations.is_settled(OWNER)

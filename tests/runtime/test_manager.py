@@ -233,3 +233,31 @@ async def test_losing_the_lead_and_winning_it_again_starts_from_everything_there
         await asyncio.sleep(30)
         assert manager.is_leader
         assert len(api.all(Pod)) == 3
+
+
+async def test_background_work_runs_while_leading_and_begins_again_after_a_failure() -> None:
+    api = MemoryApi()
+    begun: list[str] = []
+    first, second = make_manager(api, "first"), make_manager(api, "second")
+
+    def add_loop(manager: Manager, name: str) -> None:
+        async def work() -> None:
+            begun.append(name)
+            if begun == ["first"]:
+                raise ValueError("once")
+            await asyncio.Event().wait()
+
+        manager.add_loop("work", work)
+        with pytest.raises(ValueError, match="there is a loop 'work' already"):
+            manager.add_loop("work", work)
+
+    add_loop(first, "first")
+    add_loop(second, "second")
+    async with running(first):
+        await asyncio.sleep(10)
+        assert begun == ["first", "first"]
+        async with running(second):
+            assert begun == ["first", "first"]
+            first.stop()
+            await asyncio.sleep(10)
+            assert begun == ["first", "first", "second"]

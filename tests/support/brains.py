@@ -23,7 +23,8 @@ class BrainAddress:
 
     def __init__(self, run_dir: Path, data_dir: Path) -> None:
         self.run_dir, self.data_dir = run_dir, data_dir
-        self.stop = asyncio.Event()
+        self.stop, self.hurry = asyncio.Event(), asyncio.Event()
+        self.decisions_cut = 0
 
     async def admin(self, path: str, **options: Any) -> tuple[int, Any]:
         """GET a path of the admin socket, or POST it with `data=`."""
@@ -93,6 +94,7 @@ async def running_brain(
             data_dir=address.data_dir,
             run_dir=address.run_dir,
             stop=address.stop,
+            hurry=address.hurry,
             api_patience_s=api_patience_s,
             is_gc_tuned=False,
         )
@@ -111,3 +113,4 @@ async def running_brain(
         async with asyncio.timeout(10):
             await asyncio.gather(task, return_exceptions=True)
     assert task.exception() is None
+    address.decisions_cut = task.result()

@@ -34,12 +34,13 @@ class Authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         self.pem = _pem(builder.add_extension(usage, critical=True).sign(self._key, hashes.SHA256()))
 
-    def issue(self, common_name: str, *, is_server: bool = False) -> tuple[bytes, bytes]:
-        """Return certificate and key, as PEM; a server's is for 127.0.0.1 and for its name."""
+    def issue(self, common_name: str, *, is_server: bool = False, is_client: bool = False) -> tuple[bytes, bytes]:
+        """Return certificate and key, as PEM; a server's is for 127.0.0.1 and its name, and may be a client's too."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        purpose = ExtendedKeyUsageOID.SERVER_AUTH if is_server else ExtendedKeyUsageOID.CLIENT_AUTH
-        builder = self._builder(name, key.public_key()).add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        purposes = [ExtendedKeyUsageOID.SERVER_AUTH] if is_server else []
+        purposes += [ExtendedKeyUsageOID.CLIENT_AUTH] if is_client or not is_server else []
+        builder = self._builder(name, key.public_key()).add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         if is_server:
             names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName(common_name)]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -27,10 +27,13 @@ class FakeClock:
 
 
 class LoopClock:
-    """Tell the running loop's time: with looptime, hours pass in no time."""
+    """Tell a loop's time, by default the running one's: with looptime, hours pass in no time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._loop = loop
 
     def now(self) -> datetime:
         return EPOCH + timedelta(seconds=self.monotonic_s())
 
     def monotonic_s(self) -> float:
-        return asyncio.get_running_loop().time()
+        return (self._loop or asyncio.get_running_loop()).time()

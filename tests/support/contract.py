@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,17 @@ from typing import Any
 import aiohttp
 import yaml
 
+from tests.support.apiserver import Ran, run_kubectl
+from tests.support.waiting import until
+
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
+METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+_BALLAST_WRITES = 60
+_CONTROLLERS_S = 30.0
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
@@ -56,11 +63,16 @@ class Api:
         media: str = "application/json",
         accept: str = "application/json",
         is_anonymous: bool = False,
+        token: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
+        """Send a request with the kubeconfig's credentials, with a `token` instead, or with none."""
         data = None if body is None else io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
-        session = self.anonymous if is_anonymous else self.session
-        headers = {"Accept": accept, **({"Content-Type": media} if data is not None else {})}
-        async with session.request(method, self.url + path, data=data, params=query, headers=headers) as response:
+        session = self.anonymous if is_anonymous or token else self.session
+        sent = {"Accept": accept, **({"Content-Type": media} if data is not None else {}), **(headers or {})}
+        if token:
+            sent["Authorization"] = f"Bearer {token}"
+        async with session.request(method, self.url + path, data=data, params=query, headers=sent) as response:
             text = await response.text()
             try:
                 return Answer(response.status, json.loads(text), response.headers)
@@ -106,6 +118,39 @@ class Api:
                     return events[:until]
         return events
 
+    async def until(self, check: Callable[[], Awaitable[bool]]) -> None:
+        """Wait for what controllers do. Raises TimeoutError."""
+        await until(check, _CONTROLLERS_S)
+
+    async def ready(self) -> None:
+        """Wait for what controllers put into a new namespace."""
+
+        async def is_furnished() -> bool:
+            paths = self.at("serviceaccounts", "default"), self.at("configmaps", "kube-root-ca.crt")
+            return all([(await self.get(path)).code == 200 for path in paths])
+
+        await self.until(is_furnished)
+
+    async def forget(self, version: str) -> int:
+        """Write until a watch from a version is too old; return its code: 410, or 200 where all is remembered."""
+        body = config_map("ballast", x="")
+        await self.create(self.at("configmaps"), body)
+        for number in range(_BALLAST_WRITES):
+            code = await self._watch_code(version)
+            if code == 410:
+                return code
+            await self.put(self.at("configmaps", "ballast"), {**body, "data": {"x": f"{number:03d}" * (300 * 1024)}})
+        return await self._watch_code(version)
+
+    async def _watch_code(self, version: str) -> int:
+        query = {"watch": "true", "timeoutSeconds": "5", "resourceVersion": version}
+        headers = {"Accept": METADATA}
+        async with self.session.get(self.url + self.at("configmaps"), params=query, headers=headers) as response:
+            if response.status != 200:
+                return response.status
+            # The ballast is newer, so there is a first event; it may be the refusal.
+            return int(json.loads(await response.content.readline())["object"].get("code", 200))
+
 
 @asynccontextmanager
 async def connect(kubeconfig: Path) -> AsyncIterator[Api]:
@@ -138,8 +183,12 @@ async def connect(kubeconfig: Path) -> AsyncIterator[Api]:
         api.namespace = made.body["metadata"]["name"]
         try:
             yield api
-        finally:
-            await api.delete(f"/api/v1/namespaces/{api.namespace}")
+        except BaseException:
+            # What went wrong is told, not that a server which is gone cannot be tidied.
+            with contextlib.suppress(aiohttp.ClientError):
+                await api.delete(f"/api/v1/namespaces/{api.namespace}")
+            raise
+        await api.delete(f"/api/v1/namespaces/{api.namespace}")
 
 
 def config_map(name: str, labels: Mapping[str, str] | None = None, **data: str) -> dict[str, Any]:
@@ -167,3 +216,23 @@ def pod(name: str, image: str = "registry.k8s.io/pause:3.9", **spec: Any) -> dic
         "metadata": {"name": name},
         "spec": {"containers": [{"name": "main", "image": image}], **gated, **spec},
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Kubectl:
+    """The real kubectl against one cluster, in one namespace."""
+
+    kubeconfig: Path
+    namespace: str
+
+    async def run(self, *args: str, stdin: str = "") -> Ran:
+        return await run_kubectl(self.kubeconfig, "--namespace", self.namespace, *args, stdin=stdin)
+
+    async def ok(self, *args: str, stdin: str = "") -> str:
+        """Return what a command prints; one that fails, fails the test."""
+        ran = await self.run(*args, stdin=stdin)
+        assert ran.code == 0, (args, ran.err)
+        return ran.out
+
+    async def got(self, *args: str) -> Any:
+        return json.loads(await self.ok("get", *args, "-o", "json"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 import socket
@@ -242,12 +243,19 @@ async def eventually(check: Callable[[], Awaitable[bool]], timeout_s: float = 5)
             await asyncio.sleep(0.01)
 
 
+_ports = itertools.cycle(random.Random().sample(range(21500, 21650), 150))
+
+
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on, out of the range that outgoing connections use."""
-    for port in random.Random().sample(range(21500, 21600), 100):
+    """Return a port that nobody listens on at any address, out of the range that outgoing connections use.
+
+    The next call returns another one, though nobody may have begun to listen by then.
+    """
+    for port in itertools.islice(_ports, 150):
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind(("", port))
             except OSError:
                 continue
             return port

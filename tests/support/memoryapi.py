@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pybrix.api.identity import ObjectKey, Uid
 from pybrix.api.meta import Object
 from pybrix.api.selectors import parse_field_selector, parse_label_selector
-from pybrix.base.clock import format_rfc3339
+from pybrix.base.clock import Clock, format_rfc3339
 from pybrix.kube.errors import AlreadyExists, Conflict, Gone, KubeError, NotFound, StatusError, Unreachable
 from pybrix.kube.interface import EventType, ObjectList, PatchType, WatchEvent
 from pybrix.kube.patch import apply_merge_patch
@@ -36,10 +36,11 @@ class MemoryApi:
         self._objects: dict[_Kind, dict[ObjectKey, dict[str, Any]]] = {}
         self._history: list[_Change] = []
         self._oldest = 0
-        self._watchers: set[asyncio.Queue[_Change | BaseException | None]] = set()
+        # In order: who hears first must not depend on addresses in memory, or runs cannot be repeated.
+        self._watchers: dict[asyncio.Queue[_Change | BaseException | None], None] = {}
         self._failures: dict[str, list[KubeError]] = {}
         self._uids = 0
-        self._clock = LoopClock()
+        self._clock: Clock = LoopClock()
 
     # Scripting
 
@@ -124,7 +125,7 @@ class MemoryApi:
         queue: asyncio.Queue[_Change | BaseException | None] = asyncio.Queue()
         for change in self._history:
             queue.put_nowait(change)
-        self._watchers.add(queue)
+        self._watchers[queue] = None
         try:
             while (change_or_end := await queue.get()) is not None:
                 if isinstance(change_or_end, BaseException):
@@ -135,7 +136,7 @@ class MemoryApi:
                 if event is EventType.BOOKMARK or _selects(data, namespace, label_selector, field_selector):
                     yield WatchEvent(event, cls.from_dict(data))
         finally:
-            self._watchers.discard(queue)
+            self._watchers.pop(queue, None)
 
     async def create(self, obj: T, *, field_manager: str = "pybrix") -> T:
         await self._enter("create", type(obj))
@@ -172,6 +173,7 @@ class MemoryApi:
         key: ObjectKey,
         *,
         uid: Uid | None = None,
+        resource_version: str = "",
         propagation: str = "Background",
         grace_period_seconds: int | None = None,
     ) -> None:
@@ -179,6 +181,8 @@ class MemoryApi:
         found = self._find(_kind(cls), key)
         if uid is not None and found["metadata"]["uid"] != uid:
             raise Conflict(409, "Conflict", f"{key} has another UID")
+        if resource_version and found["metadata"]["resourceVersion"] != resource_version:
+            raise Conflict(409, "Conflict", f"{key} has been modified")
         self._record(EventType.DELETED, _kind(cls), self._objects[_kind(cls)].pop(key))
 
     async def aclose(self) -> None:

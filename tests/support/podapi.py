@@ -1,4 +1,4 @@
-"""A Kubernetes API of pods in memory, behind the `Client` protocol, that tests change and take away."""
+"""A Kubernetes API in memory that a brain reads: pods, slices and adapters, which tests change and take away."""
 
 from __future__ import annotations
 
@@ -6,32 +6,36 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pybrix.api.core import Pod
 from pybrix.api.identity import ObjectKey, Uid
 from pybrix.api.meta import Object
-from pybrix.kube.errors import NotFound, Unreachable
+from pybrix.kube.errors import Forbidden, NotFound, Unreachable
 from pybrix.kube.interface import EventType, ObjectList, PatchType, WatchEvent
 
 T = TypeVar("T", bound=Object)
 
 
 class PodApi:
-    """`put` and `remove` are what a cluster does; `is_reachable` False makes every call fail and ends the watches."""
+    """`put` and `remove` are what a cluster does; `is_reachable` False makes every call fail and ends the watches.
 
-    def __init__(self, *pods: Pod, is_reachable: bool = True) -> None:
-        self._pods = {pod.key: pod for pod in pods}
+    Kinds in `missing` are unknown, those in `forbidden` may not be read.
+    """
+
+    def __init__(self, *objects: Object, is_reachable: bool = True) -> None:
+        self._objects = {(type(each), each.key): each for each in objects}
+        self.missing: set[type[Object]] = set()
+        self.forbidden: set[type[Object]] = set()
         self._version = 1
-        self._watches: set[asyncio.Queue[WatchEvent[Pod] | None]] = set()
+        self._watches: set[asyncio.Queue[WatchEvent[Any] | None]] = set()
         self._is_reachable = is_reachable
 
-    def put(self, pod: Pod) -> None:
-        kind = EventType.MODIFIED if pod.key in self._pods else EventType.ADDED
-        self._pods[pod.key] = pod
-        self._tell(kind, pod)
+    def put(self, obj: Object) -> None:
+        kind = EventType.MODIFIED if (type(obj), obj.key) in self._objects else EventType.ADDED
+        self._objects[type(obj), obj.key] = obj
+        self._tell(kind, obj)
 
-    def remove(self, pod: Pod) -> None:
-        del self._pods[pod.key]
-        self._tell(EventType.DELETED, pod)
+    def remove(self, obj: Object) -> None:
+        del self._objects[type(obj), obj.key]
+        self._tell(EventType.DELETED, obj)
 
     def go_away(self) -> None:
         self._is_reachable = False
@@ -41,21 +45,25 @@ class PodApi:
     def come_back(self) -> None:
         self._is_reachable = True
 
-    def _tell(self, kind: EventType, pod: Pod) -> None:
+    def _tell(self, kind: EventType, obj: Object) -> None:
         self._version += 1
-        pod.metadata.resource_version = str(self._version)
+        obj.metadata.resource_version = str(self._version)
         for queue in self._watches:
-            queue.put_nowait(WatchEvent(kind, pod))
+            queue.put_nowait(WatchEvent(kind, obj))
 
-    def _check(self) -> None:
+    def _check(self, cls: type[Object]) -> None:
         if not self._is_reachable:
             raise Unreachable("connection refused")
+        if cls in self.missing:
+            raise NotFound(404, "NotFound", f"no kind {cls.__name__}")
+        if cls in self.forbidden:
+            raise Forbidden(403, "Forbidden", f"no right to read {cls.__name__}")
 
     async def list(
         self, cls: type[T], namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
     ) -> ObjectList[T]:
-        self._check()
-        found = [p for p in self._pods.values() if namespace in (None, p.metadata.namespace) and isinstance(p, cls)]
+        self._check(cls)
+        found = [p for p in self._objects.values() if namespace in (None, p.metadata.namespace) and isinstance(p, cls)]
         return ObjectList(found, str(self._version))
 
     async def watch(
@@ -67,11 +75,11 @@ class PodApi:
         label_selector: str = "",
         field_selector: str = "",
     ) -> AsyncIterator[WatchEvent[T]]:
-        self._check()
-        queue: asyncio.Queue[WatchEvent[Pod] | None] = asyncio.Queue()
-        for pod in self._pods.values():
-            if int(pod.metadata.resource_version or 0) > int(resource_version):
-                queue.put_nowait(WatchEvent(EventType.MODIFIED, pod))
+        self._check(cls)
+        queue: asyncio.Queue[WatchEvent[Any] | None] = asyncio.Queue()
+        for each in self._objects.values():
+            if int(each.metadata.resource_version or 0) > int(resource_version):
+                queue.put_nowait(WatchEvent(EventType.MODIFIED, each))
         self._watches.add(queue)
         try:
             while (event := await queue.get()) is not None:
@@ -82,11 +90,11 @@ class PodApi:
             self._watches.discard(queue)
 
     async def get(self, cls: type[T], key: ObjectKey) -> T:
-        self._check()
-        pod = self._pods.get(key)
-        if not isinstance(pod, cls):
+        self._check(cls)
+        found = self._objects.get((cls, key))
+        if not isinstance(found, cls):
             raise NotFound(404, "NotFound", f"{key} not found")
-        return pod
+        return found
 
     async def create(self, obj: T, *, field_manager: str = "pybrix") -> T:
         raise AssertionError("a brain only reads")
@@ -114,6 +122,7 @@ class PodApi:
         key: ObjectKey,
         *,
         uid: Uid | None = None,
+        resource_version: str = "",
         propagation: str = "Background",
         grace_period_seconds: int | None = None,
     ) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import msgspec
 
 from pybrix.api.config import GatewayConfiguration
 from pybrix.envoy.admin import EnvoyAdmin
@@ -37,6 +41,8 @@ class Gateway:
     sink: LogSink
     engines: list[Engine]
     client: aiohttp.ClientSession
+    users: dict[str, str] = field(default_factory=dict)
+    """By the SHA-256 hash of an API key; `apply` tells Envoy."""
 
     @property
     def models(self) -> tuple[ModelCluster, ...]:
@@ -54,7 +60,7 @@ class Gateway:
         """Write models and wait until Envoy has read every file that changed."""
         updates = r"(cluster_manager\.cds|http\.gateway\.rds\.gateway)\.update_success|cluster\..*\.update_success"
         before = await self.admin.stats(updates)
-        changed = self.writer.write(render_xds(self.config, models, self.paths))
+        changed = self.writer.write(render_xds(self.config, models, self.paths, self.users))
 
         async def is_read() -> bool:
             now = await self.admin.stats(updates)
@@ -84,8 +90,19 @@ class Gateway:
             return answer.headers["request-id"] in asked
 
 
-async def start_gateway(stack: AsyncExitStack, *, workers: int = 1, is_usage_counted: bool = True) -> Gateway:
-    """Start everything; the stack ends it."""
+async def start_gateway(
+    stack: AsyncExitStack,
+    *,
+    workers: int = 1,
+    is_usage_counted: bool = True,
+    client_tls: ssl.SSLContext | None = None,
+    **options: Any,
+) -> Gateway:
+    """Start everything; the stack ends it.
+
+    Args:
+        client_tls: what the client trusts, where the `options` of the configuration say that Envoy speaks TLS.
+    """
     base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pybrix-envoy-")))
     paths = EnvoyPaths(base / "run", base / "gateway")
     paths.run_dir.mkdir(mode=0o700)
@@ -100,6 +117,7 @@ async def start_gateway(stack: AsyncExitStack, *, workers: int = 1, is_usage_cou
         envoy_workers=workers,
         is_usage_counted=is_usage_counted,
     )
+    config = msgspec.structs.replace(config, **options)
     port = free_port()
     engines = [Engine(f"pod-{number}", f"127.66.0.{number + 1}", port) for number in range(3)]
     brain, sink = Brain(paths.decision_socket), LogSink(paths.access_log_socket)
@@ -110,13 +128,26 @@ async def start_gateway(stack: AsyncExitStack, *, workers: int = 1, is_usage_cou
     envoy = await EnvoyProcess.start(config, paths, binary=find_envoy())
     stack.push_async_callback(envoy.stop)
     admin = await stack.enter_async_context(EnvoyAdmin(paths.admin_socket))
-    client = await stack.enter_async_context(aiohttp.ClientSession(f"http://{config.address}:{config.port}"))
+    scheme = "https" if client_tls else "http"
+    connector = aiohttp.TCPConnector(ssl=client_tls or True)
+    url = f"{scheme}://{config.address}:{config.port}"
+    client = await stack.enter_async_context(aiohttp.ClientSession(url, connector=connector))
     gateway = Gateway(config, paths, XdsWriter(paths.xds_dir), envoy, admin, brain, sink, engines, client)
     await gateway.apply(gateway.models)
 
     async def answers() -> bool:
         async with client.get("/v1/models") as answer:
-            return answer.status == 200
+            return answer.status in {200, 401}
 
     await eventually(answers)
     return gateway
+
+
+async def refuses_connections(config: GatewayConfiguration) -> bool:
+    """Say whether nobody listens where clients would connect."""
+    try:
+        _, writer = await asyncio.open_connection(config.address, config.port)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False

@@ -23,6 +23,8 @@ from tests.support.apiserver import RunningApiServer, running_api_server
 
 T = TypeVar("T", bound=Object)
 RESOURCES = {"Deployment": "deployments.apps", "ReplicaSet": "replicasets.apps", "Pod": "pods", "Service": "services"}
+RESOURCES |= {"StatefulSet": "statefulsets.apps", "ControllerRevision": "controllerrevisions.apps"}
+RESOURCES |= {"PersistentVolumeClaim": "persistentvolumeclaims"}
 RESOURCES |= {"EndpointSlice": "endpointslices.discovery.k8s.io", "Event": "events", "Namespace": "namespaces"}
 WAIT_S = 20.0
 
