@@ -36,7 +36,7 @@ class Watched:
     async def exit(self) -> Exit:
         assert self.process is not None
         if self.process.run.is_live:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await self.ended.wait()
         assert self.process.run.exit is not None
         return self.process.run.exit
@@ -209,6 +209,32 @@ async def test_a_signal_before_the_program_begins_keeps_it_from_beginning(tmp_pa
         assert watched.process.program() is not None or "hello" not in watched.process.log_path.read_text()
 
 
+async def test_a_signal_while_the_program_begins_reaches_it(tmp_path: Path) -> None:
+    """The shell has made its file, and writes it a moment later."""
+    watched = start(Runner(tmp_path, SystemClock()), launch(tmp_path, "sleep", "100"))
+    async with ending(watched):
+        await watched.started()
+        assert watched.process is not None
+        file = watched.process.base.with_suffix(".pid")
+        text = file.read_text()
+        file.write_text("")
+        watched.process.send(signal.SIGTERM)
+        file.write_text(text)
+        assert (await watched.exit()).code == 143
+
+
+async def test_a_process_is_found_while_it_becomes_another_program(tmp_path: Path) -> None:
+    """In that moment it shows no environment: here it is in it time and again."""
+    again = tmp_path / "again"
+    again.write_text('exec /bin/sh "$0"\n')
+    watched = start(Runner(tmp_path, SystemClock()), launch(tmp_path, "/bin/sh", str(again)))
+    async with ending(watched):
+        program = await watched.started()
+        assert watched.process is not None
+        container_id = watched.process.run.container_id
+        assert [marked_processes(container_id) for _ in range(500)] == [[program.pid]] * 500
+
+
 async def test_a_program_that_cannot_be_executed_has_ended(tmp_path: Path) -> None:
     watched = start(Runner(tmp_path, SystemClock()), launch(tmp_path, "nothing", start_error="not found"))
     got = await watched.exit()
@@ -340,6 +366,15 @@ async def test_the_waiting_shell_is_small(tmp_path: Path) -> None:
 def test_a_program_name_may_hold_brackets() -> None:
     fields = " ".join(["S", *[str(n) for n in range(4, 52)]])
     assert parse_stat(f"123 (a) b (c)) {fields}").start_ticks == 22
+
+
+def test_a_thread_of_the_kernel_and_a_zombie_are_told() -> None:
+    fields = [str(n) for n in range(4, 52)]
+    fields[5] = str(0x00200000)
+    assert parse_stat(f"2 (kthreadd) S {' '.join(fields)}").is_kernels
+    fields[5] = str(0x00400000)
+    stat = parse_stat(f"2 (a) Z {' '.join(fields)}")
+    assert (stat.is_kernels, stat.is_zombie, stat.environment_end) == (False, True, 51)
 
 
 def test_setsid_is_there() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,11 @@ MARKER = "PYBRIX_CONTAINER_ID"
 """Variable by which a container's processes are found, also those that left its process group."""
 SUPERVISOR = "pybrix-run"
 """Name of the shell that waits for a container; it carries the marker and is no process of the container."""
+
+_EXEC_LOOK_S = 0.0005
+_EXEC_LOOKS = 100
+"""How often a process that is becoming another program is looked at. That takes microseconds, unless it is preempted
+just then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +37,26 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """`start_ticks` counts from boot; a zombie has ended and waits for its parent."""
+    """`start_ticks` counts from boot; a zombie has ended and waits for its parent; `is_kernels` is no program at all.
+
+    `environment_end` is an address, 0 for who may not see it; and in the moment in which a process that calls
+    execve(2) is no longer the old program and not yet the new one, when it shows neither arguments nor environment.
+    """
 
     start_ticks: int
     is_zombie: bool
+    is_kernels: bool
+    environment_end: int
+
+
+_KERNELS = 0x00200000
+"""PF_KTHREAD, of the flags in `/proc/PID/stat`. Source: include/linux/sched.h."""
 
 
 def parse_stat(text: str) -> Stat:
     """Parse `/proc/PID/stat`: the program's name may hold spaces and brackets. Source: proc(5)."""
     fields = text[text.rindex(")") + 2 :].split()
-    return Stat(int(fields[19]), fields[0] in ("Z", "X"))
+    return Stat(int(fields[19]), fields[0] in ("Z", "X"), bool(int(fields[6]) & _KERNELS), int(fields[48]))
 
 
 def read_stat(pid: int) -> Stat | None:
@@ -69,7 +85,7 @@ def marked_processes(container_id: str, *, with_visitors: bool = False) -> list[
         if not name.isdigit():
             continue
         try:
-            environment = Path(f"/proc/{name}/environ").read_bytes()
+            environment = _read_environment(int(name))
             if not any(mark in b"\0" + environment for mark in marks):
                 continue
             command = Path(f"/proc/{name}/cmdline").read_bytes()
@@ -78,6 +94,26 @@ def marked_processes(container_id: str, *, with_visitors: bool = False) -> list[
         if supervisor not in command:
             found.append(int(name))
     return found
+
+
+def _read_environment(pid: int) -> bytes:
+    """Return the environment that a process was started with, also of one that is becoming another program.
+
+    Raises:
+        OSError: it is gone, or another user's.
+    """
+    path = Path(f"/proc/{pid}/environ")
+    for _ in range(_EXEC_LOOKS):
+        if environment := path.read_bytes():
+            return environment
+        stat = read_stat(pid)
+        if stat is None or stat.is_zombie or stat.is_kernels:
+            return b""
+        if stat.environment_end:
+            break
+        time.sleep(_EXEC_LOOK_S)
+    # By now it is the new program, which may have none, or it has been waiting for its disk for long.
+    return path.read_bytes()
 
 
 def sweep(container_id: str) -> None:

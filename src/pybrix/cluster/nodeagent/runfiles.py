@@ -99,9 +99,17 @@ async def settle_pid_file(base: Path) -> None:
     """Wait for a file that is being written; give a run up whose program has not begun."""
     for _ in range(100):
         give_up(base)
-        if base.with_suffix(".pid").read_text().endswith("\n"):
+        if not is_pid_file_torn(base):
             return
         await asyncio.sleep(0.01)
+
+
+def is_pid_file_torn(base: Path) -> bool:
+    """Say whether the shell has made its file and not written it yet, so that the program begins any moment."""
+    try:
+        return not base.with_suffix(".pid").read_text().endswith("\n")
+    except FileNotFoundError:
+        return False
 
 
 def give_up(base: Path) -> None:

@@ -42,6 +42,7 @@ from pybrix.cluster.nodeagent.runfiles import (
     LOST_CODE,
     RunRecord,
     give_up,
+    is_pid_file_torn,
     read_boot_id,
     read_exit,
     read_pid_file,
@@ -58,6 +59,8 @@ _log = structlog.get_logger(__name__)
 
 _POLL_S = 0.1
 """Interval of looks at what cannot be waited for."""
+_TORN_S = 0.01
+"""Until a file is looked at again that is just being written."""
 _KILL_WAIT_S = 5.0
 """Longest wait for the end of what was killed."""
 
@@ -91,6 +94,7 @@ class ContainerProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._watched: int | None = None
         self._poll: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
         self._is_terminating = False
         self._are_others_told = False
 
@@ -140,6 +144,9 @@ class ContainerProcess:
         if program is not None and program.is_alive:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(program.pid, number)
+        elif program is None and is_pid_file_torn(self.base):
+            # The program begins at this moment, and will not hear of this signal.
+            self._again = asyncio.get_running_loop().call_later(_TORN_S, self.send, number)
         if number == signal.SIGKILL:
             sweep(self.run.container_id)
 
@@ -149,9 +156,10 @@ class ContainerProcess:
 
     def close(self) -> None:
         """Stop watching; the processes go on."""
-        if self._poll is not None:
-            self._poll.cancel()
-            self._poll = None
+        for timer in (self._poll, self._again):
+            if timer is not None:
+                timer.cancel()
+        self._poll = self._again = None
         if self._watched is not None:
             asyncio.get_running_loop().remove_reader(self._watched)
             os.close(self._watched)
