@@ -20,7 +20,7 @@ from pybrix.envoy.paths import EnvoyPaths
 from pybrix.envoy.process import EnvoyProcess
 from tests.support.brains import BrainAddress, running_brain
 from tests.support.gateway import DEFAULT_STRATEGY, make_pod
-from tests.support.gateway_parts import Engine, free_port
+from tests.support.gateway_parts import PATIENT_MS, Engine, free_port
 from tests.support.podapi import PodApi
 from tests.support.waiting import until
 
@@ -61,7 +61,9 @@ async def serving(*, has_token: bool) -> AsyncIterator[Served]:
         paths = EnvoyPaths(base / "run", base / "gateway")
         (base / "token").write_text(TOKEN)
         identity = IdentityConfiguration(admin_token_path=str(base / "token") if has_token else "")
-        config = GatewayConfiguration(port=free_port(), identity=identity, drain_timeout_s=1)
+        config = GatewayConfiguration(
+            port=free_port(), identity=identity, drain_timeout_s=1, decision_timeout_ms=PATIENT_MS
+        )
         engine = Engine("a", "127.66.3.1", free_port())
         await engine.start()
         stack.push_async_callback(engine.kill)

@@ -57,7 +57,7 @@ class Cluster:
         agent = self.agent()
         task = asyncio.get_running_loop().create_task(agent.run())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await agent.wait_started()
             yield agent
             if is_stopping:

@@ -110,7 +110,7 @@ async def running_brain(
         yield address
     finally:
         address.stop.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asyncio.gather(task, return_exceptions=True)
     assert task.exception() is None
     address.decisions_cut = task.result()

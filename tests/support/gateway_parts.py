@@ -18,6 +18,10 @@ import msgpack
 from pybrix.envoy import wire
 from pybrix.envoy.wire import PodEndpoint
 
+PATIENT_MS = 20_000
+"""How long an Envoy waits for a brain that shares a busy event loop with engines and clients, where it is no test of
+what happens when the brain does not answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -211,7 +215,7 @@ class LogSink:
             self._arrived.set()
 
     async def wait_for(
-        self, request_id: str, record_type: str = "DownstreamEnd", timeout_s: float = 5
+        self, request_id: str, record_type: str = "DownstreamEnd", timeout_s: float = 60
     ) -> dict[str, Any]:
         """Return the first record of a request, of that type."""
         async with asyncio.timeout(timeout_s):
@@ -233,7 +237,7 @@ class LogSink:
         await self.start()
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], timeout_s: float = 5) -> None:
+async def eventually(check: Callable[[], Awaitable[bool]], timeout_s: float = 60) -> None:
     """Wait until `check` says yes; what it looks at has no event to await."""
     async with asyncio.timeout(timeout_s):
         while True:

@@ -22,7 +22,7 @@ from pybrix.envoy.paths import EnvoyPaths
 from pybrix.envoy.process import EnvoyProcess
 from pybrix.envoy.wire import ModelCluster
 from pybrix.envoy.xds import render_xds
-from tests.support.gateway_parts import Brain, Engine, LogSink, eventually, free_port, say_hello
+from tests.support.gateway_parts import PATIENT_MS, Brain, Engine, LogSink, eventually, free_port, say_hello
 
 BODY_LIMIT_BYTES = 4 * 1024 * 1024
 CHAT = "/v1/chat/completions"
@@ -111,9 +111,7 @@ async def start_gateway(
         body_limit_bytes=BODY_LIMIT_BYTES,
         reservation_renewal_s=0.4,
         connect_timeout_s=0.5,
-        # The scripted brain shares a busy event loop with engines and clients.
-        decision_timeout_ms=250,
-        stream_idle_timeout_s=1.5,
+        decision_timeout_ms=PATIENT_MS,
         envoy_workers=workers,
         is_usage_counted=is_usage_counted,
     )

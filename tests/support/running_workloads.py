@@ -26,7 +26,7 @@ RESOURCES = {"Deployment": "deployments.apps", "ReplicaSet": "replicasets.apps",
 RESOURCES |= {"StatefulSet": "statefulsets.apps", "ControllerRevision": "controllerrevisions.apps"}
 RESOURCES |= {"PersistentVolumeClaim": "persistentvolumeclaims"}
 RESOURCES |= {"EndpointSlice": "endpointslices.discovery.k8s.io", "Event": "events", "Namespace": "namespaces"}
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Cluster:

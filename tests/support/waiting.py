@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 POLL_S = 0.005
 
 
-async def until(check: Callable[[], Awaitable[bool]], timeout_s: float = 10.0) -> None:
+async def until(check: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
     """Return when `check` says yes. Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
         while not await check():  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
 
 
-async def until_now(check: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def until_now(check: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Return when `check`, which does not wait, says yes. Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
         while not check():  # noqa: ASYNC110

@@ -23,7 +23,7 @@ from tests.support.apiserver import Ran, run_kubectl
 from tests.support.waiting import until
 
 T = TypeVar("T", bound=Object)
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 class WholeCluster:

@@ -241,8 +241,8 @@ async def test_bound_pod_ends_gracefully(server: RunningApiServer) -> None:
 async def test_wait_and_rollout_status_follow_conditions(server: RunningApiServer) -> None:
     await ok(server, "apply", "-f", "-", stdin=WEB)
     waiting = [
-        asyncio.ensure_future(server.kubectl("wait", "--for=condition=Available", "deploy/web", "--timeout=30s")),
-        asyncio.ensure_future(server.kubectl("rollout", "status", "deploy/web", "--timeout=30s")),
+        asyncio.ensure_future(server.kubectl("wait", "--for=condition=Available", "deploy/web", "--timeout=50s")),
+        asyncio.ensure_future(server.kubectl("rollout", "status", "deploy/web", "--timeout=50s")),
     ]
     status = {
         "observedGeneration": 1,
@@ -259,7 +259,7 @@ async def test_wait_and_rollout_status_follow_conditions(server: RunningApiServe
     assert [ran.code for ran in done] == [0, 0], done
     assert "condition met" in done[0].out
     assert "successfully rolled out" in done[1].out
-    gone = asyncio.ensure_future(server.kubectl("wait", "--for=delete", "deploy/web", "--timeout=30s"))
+    gone = asyncio.ensure_future(server.kubectl("wait", "--for=delete", "deploy/web", "--timeout=50s"))
     await ok(server, "delete", "deploy", "web")
     assert (await gone).code == 0
 
@@ -272,7 +272,7 @@ async def test_get_watches(server: RunningApiServer) -> None:
 
 async def test_custom_kind_from_definition_to_deletion(server: RunningApiServer) -> None:
     await ok(server, "apply", "-f", "-", stdin=WIDGETS)
-    await ok(server, "wait", "--for=condition=Established", "crd/widgets.example.com", "--timeout=20s")
+    await ok(server, "wait", "--for=condition=Established", "crd/widgets.example.com", "--timeout=50s")
     widget = "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w}\nspec: {size: 3}\n"
     assert await ok(server, "apply", "-f", "-", stdin=widget) == "widget.example.com/w created\n"
     assert "configured" in await ok(server, "apply", "-f", "-", stdin=widget.replace("3", "4"))
@@ -282,7 +282,7 @@ async def test_custom_kind_from_definition_to_deletion(server: RunningApiServer)
     assert (header, row[:3]) == (["NAME", "SIZE", "READY", "AGE"], ["w", "4", "True"])
     await ok(server, "scale", "widget/w", "--replicas=7")
     assert (await got(server, "widgets.example.com", "w"))["spec"]["size"] == 7
-    await ok(server, "wait", "--for=condition=Ready", "widget/w", "--timeout=20s")
+    await ok(server, "wait", "--for=condition=Ready", "widget/w", "--timeout=50s")
     assert "how large it is" in await ok(server, "explain", "widget.spec.size")
     assert "Name:" in await ok(server, "describe", "widget", "w")
     await ok(server, "delete", "crd", "widgets.example.com")

@@ -7,7 +7,6 @@ import base64
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -165,10 +164,10 @@ class TestLife:
 
     async def test_bound_to_running_takes_no_polling(self, cluster: Cluster) -> None:
         async with cluster.running_agent(is_stopping=True):
-            begin = time.monotonic()
+            asked = cluster.api.calls.count("list")
             cluster.api.put(pod_of("a", shell("sleep 100")))
             await cluster.wait("a", is_ready)
-            assert time.monotonic() - begin < 0.5
+            assert cluster.api.calls.count("list") == asked
 
     @pytest.mark.parametrize(("script", "want"), [("exit 0", "Succeeded"), ("exit 3", "Failed")])
     async def test_a_pod_that_runs_once(self, cluster: Cluster, script: str, want: str) -> None:
@@ -546,7 +545,7 @@ class TestStopWithoutAnswers:
             # A status is being written when the stop begins.
             os.kill(marked_processes(pods[0].status.container_statuses[0].container_id)[0], signal.SIGKILL)
             await asyncio.sleep(0)
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(60):
                 await agent.stop_all(2.0)
             for record in (cluster.directory / "pods").glob("*/*/*.json"):
                 assert marked_processes(_container_id(record)) == []
@@ -560,7 +559,7 @@ class TestStopWithoutAnswers:
         api.is_hanging = True
         agent = cluster.agent()
         task = asyncio.get_running_loop().create_task(agent.run())
-        async with asyncio.timeout(12):
+        async with asyncio.timeout(60):
             await agent.stop_all(0.3)
         assert marked_processes(container_id) == []
         task.cancel()

@@ -95,7 +95,7 @@ async def installed(directory: Path, tokens: TokenSource | None = None) -> Async
             )
             logs.target = agent.logs
             task = asyncio.get_running_loop().create_task(agent.run())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await agent.wait_started()
             try:
                 yield Installed(api, client, agent)
@@ -109,7 +109,7 @@ async def test_a_simulated_engine_from_apply_to_delete(tmp_path: Path) -> None:
     async with installed(tmp_path) as it:
         probe = {"httpGet": {"path": "/health", "port": 21241}, "periodSeconds": 1}
         await it.apply("engine", make_container(args=["--model", "m", "--port", "21241"], readinessProbe=probe))
-        await it.kubectl("wait", "--for=condition=Ready", "pod/engine", "--timeout=20s")
+        await it.kubectl("wait", "--for=condition=Ready", "pod/engine", "--timeout=50s")
         columns = (await it.kubectl("get", "pod", "engine", "-o", "wide", "--no-headers")).split()
         assert columns[:4] == ["engine", "1/1", "Running", "0"]
         assert columns[5] == (await it.get("engine")).status.pod_ip
@@ -118,7 +118,7 @@ async def test_a_simulated_engine_from_apply_to_delete(tmp_path: Path) -> None:
         assert marked_processes(container_id)
         described = await it.kubectl("describe", "pod", "engine")
         assert "Started container main" in described
-        await it.kubectl("delete", "pod", "engine", "--timeout=20s")
+        await it.kubectl("delete", "pod", "engine", "--timeout=50s")
         assert marked_processes(container_id) == []
 
 
@@ -126,7 +126,7 @@ async def test_logs(tmp_path: Path) -> None:
     async with installed(tmp_path) as it:
         script = "for i in 1 2 3; do echo line $i; done; while ! [ -e go ]; do sleep 0.01; done; echo end"
         await it.apply("p", make_container(image="busybox", command=["sh", "-c", script]), restartPolicy="Never")
-        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=20s")
+        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=50s")
         following = asyncio.get_running_loop().create_task(it.kubectl("logs", "-f", "p"))
 
         async def has_lines() -> bool:
@@ -137,13 +137,13 @@ async def test_logs(tmp_path: Path) -> None:
         uid = (await it.get("p")).uid
         (tmp_path / "pods" / uid / ".work" / "main" / "go").touch()
         assert await following == "line 1\nline 2\nline 3\nend\n"
-        await it.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/p", "--timeout=20s")
+        await it.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/p", "--timeout=50s")
 
 
 async def test_a_forced_deletion_leaves_no_process(tmp_path: Path) -> None:
     async with installed(tmp_path) as it:
         await it.apply("p", make_container(image="busybox", command=["sleep", "100"]))
-        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=20s")
+        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=50s")
         container_id = (await it.get("p")).status.container_statuses[0].container_id
         await it.kubectl("delete", "pod", "p", "--force", "--grace-period=0")
 
@@ -161,11 +161,11 @@ async def test_a_recreated_pod_runs_beside_the_old_process(tmp_path: Path) -> No
             "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()",
         ]
         await it.apply("p", make_container(image="x", command=stubborn))
-        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=20s")
+        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=50s")
         old = await it.get("p")
         await it.kubectl("delete", "pod", "p", "--force", "--grace-period=0")
         await it.apply("p", make_container(image="x", command=["sleep", "100"]))
-        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=20s")
+        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=50s")
         new = await it.get("p")
         assert new.uid != old.uid
         assert new.status.pod_ip != old.status.pod_ip
@@ -180,15 +180,15 @@ async def test_a_recreated_pod_runs_beside_the_old_process(tmp_path: Path) -> No
 async def test_server_and_agent_stop_and_start_again(tmp_path: Path) -> None:
     async with installed(tmp_path) as it:
         await it.apply("p", make_container(image="busybox", command=["sleep", "100"]))
-        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=20s")
+        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=50s")
         before = await it.get("p")
     assert marked_processes(before.status.container_statuses[0].container_id) == []
     async with installed(tmp_path) as it:
-        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=20s")
+        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=50s")
         after = await it.get("p")
         assert (after.uid, after.status.pod_ip) == (before.uid, before.status.pod_ip)
         assert after.status.container_statuses[0].restart_count == 1
-        await it.kubectl("delete", "pod", "p", "--grace-period=1", "--timeout=20s")
+        await it.kubectl("delete", "pod", "p", "--grace-period=1", "--timeout=50s")
         assert await it.is_gone("p")
         nodes = (await it.kubectl("get", "nodes", "--no-headers")).split()
         assert nodes[:2] == ["node-1", "Ready"]
@@ -199,13 +199,13 @@ async def test_a_readiness_gate_is_opened_by_somebody_else(tmp_path: Path) -> No
     async with installed(tmp_path) as it:
         container = make_container(image="x", command=["sleep", "100"])
         await it.apply("p", container, readinessGates=[{"conditionType": gate}])
-        await it.kubectl("wait", "--for=condition=ContainersReady", "pod/p", "--timeout=20s")
+        await it.kubectl("wait", "--for=condition=ContainersReady", "pod/p", "--timeout=50s")
         assert not (await it.get("p")).is_ready
         for status, wanted in (("True", "True"), ("False", "False")):
             # A strategic merge: the other conditions are the node's.
             patch = {"status": {"conditions": [{"type": gate, "status": status}]}}
             await it.kubectl("patch", "pod", "p", "--subresource=status", "-p", json.dumps(patch))
-            await it.kubectl("wait", f"--for=condition=Ready={wanted}", "pod/p", "--timeout=20s")
+            await it.kubectl("wait", f"--for=condition=Ready={wanted}", "pod/p", "--timeout=50s")
             kept = {c.type: c.status for c in (await it.get("p")).status.conditions}
             assert kept[gate] == status
 
@@ -230,7 +230,7 @@ asyncio.run(main())
 async def test_a_program_in_a_pod_reaches_the_api_as_its_account(tmp_path: Path) -> None:
     async with installed(tmp_path) as it:
         await it.apply("p", make_container(image="x", command=[sys.executable, "-c", _ASK]), restartPolicy="Never")
-        await it.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/p", "--timeout=20s")
+        await it.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/p", "--timeout=50s")
         assert await it.kubectl("logs", "p") == "default True\n"
 
 
@@ -244,7 +244,7 @@ async def test_a_token_is_renewed_in_time(tmp_path: Path) -> None:
         async def has_two() -> bool:
             return {"token-1", "token-2"} <= set((await it.kubectl("logs", "p")).split())
 
-        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=20s")
+        await it.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=50s")
         await until(has_two)
         uid = (await it.get("p")).uid
         account, spec = source.asked[0]

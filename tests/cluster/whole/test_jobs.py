@@ -39,8 +39,8 @@ async def test_jobs_run_count_fail_and_go(tmp_path: Path) -> None:
             job("held", "sleep 1000", suspend=True),
         )
         await kubectl("create", "job", "made", "--image=local/sh", "--", "/bin/echo", "made")
-        await kubectl("wait", "--for=condition=complete", "job/squares", "job/made", "--timeout=30s")
-        await kubectl("wait", "--for=condition=failed", "job/broken", "job/long", "--timeout=30s")
+        await kubectl("wait", "--for=condition=complete", "job/squares", "job/made", "--timeout=50s")
+        await kubectl("wait", "--for=condition=failed", "job/broken", "job/long", "--timeout=50s")
         squares = await cluster.until(Job, "squares", lambda j: bool(j.status.completion_time))
         assert (squares.status.succeeded, squares.status.completed_indexes) == (3, "0-2")
         assert squares.status.uncounted_terminated_pods in (None, UncountedPods())

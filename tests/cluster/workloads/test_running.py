@@ -130,28 +130,28 @@ async def test_a_rolling_update_never_leaves_its_limits(cluster: Cluster) -> Non
 async def test_kubectl_scales_and_rolls_out_and_back(cluster: Cluster) -> None:
     kubectl = cluster.kubectl
     cluster.create(deployment(2))
-    assert "successfully rolled out" in await kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    assert "successfully rolled out" in await kubectl("rollout", "status", "deployment/web", "--timeout=50s")
     await kubectl("scale", "deployment/web", "--replicas=5")
-    await kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    await kubectl("rollout", "status", "deployment/web", "--timeout=50s")
     assert len(images(cluster)) == 5
     await kubectl("set", "image", "deployment/web", "main=v2")
-    await kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    await kubectl("rollout", "status", "deployment/web", "--timeout=50s")
     assert images(cluster) == ["v2"] * 5
     assert "REVISION" in (history := await kubectl("rollout", "history", "deployment/web"))
     assert [line.split()[0] for line in history.splitlines() if line[:1].isdigit()] == ["1", "2"]
     await kubectl("rollout", "undo", "deployment/web")
-    await kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    await kubectl("rollout", "status", "deployment/web", "--timeout=50s")
     assert images(cluster) == ["v1"] * 5
     before = {p.uid for p in cluster.list(Pod)}
     await kubectl("rollout", "restart", "deployment/web")
-    await kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    await kubectl("rollout", "status", "deployment/web", "--timeout=50s")
     assert not before & {p.uid for p in cluster.list(Pod)}
     await kubectl("rollout", "pause", "deployment/web")
     await kubectl("set", "image", "deployment/web", "main=v3")
     await cluster.until(lambda: progressing(cluster) == ("Unknown", "DeploymentPaused"))
     assert "v3" not in images(cluster)
     await kubectl("rollout", "resume", "deployment/web")
-    await kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    await kubectl("rollout", "status", "deployment/web", "--timeout=50s")
     assert images(cluster) == ["v3"] * 5
     described = await kubectl("describe", "deployment", "web")
     assert "NewReplicaSetAvailable" in described

@@ -104,17 +104,17 @@ async def test_scaling_down_goes_from_the_top_and_claims_outlive_the_pods(cluste
 async def test_kubectl_rolls_out_and_back(cluster: Cluster) -> None:
     kubectl = cluster.kubectl
     cluster.create(stateful_set(3))
-    await kubectl("rollout", "status", "sts/web", "--timeout=20s")
+    await kubectl("rollout", "status", "sts/web", "--timeout=50s")
     await kubectl("set", "image", "sts/web", "main=v2")
-    assert "roll out complete: 3 new pods" in await kubectl("rollout", "status", "sts/web", "--timeout=20s")
+    assert "roll out complete: 3 new pods" in await kubectl("rollout", "status", "sts/web", "--timeout=50s")
     assert images(cluster) == ["v2"] * 3
     assert "REVISION" in await kubectl("rollout", "history", "sts/web")
     await kubectl("rollout", "undo", "sts/web")
-    await kubectl("rollout", "status", "sts/web", "--timeout=20s")
+    await kubectl("rollout", "status", "sts/web", "--timeout=50s")
     assert images(cluster) == ["v1"] * 3
     assert sorted(r.revision for r in cluster.list(ControllerRevision)) == [2, 3]
     await kubectl("rollout", "restart", "sts/web")
-    await kubectl("rollout", "status", "sts/web", "--timeout=20s")
+    await kubectl("rollout", "status", "sts/web", "--timeout=50s")
     assert all("kubectl.kubernetes.io/restartedAt" in p.metadata.annotations for p in staying(cluster))
 
 
@@ -123,7 +123,7 @@ async def test_a_partition_keeps_lower_pods_and_new_ones_below_it_get_the_revisi
     cluster.create(stateful_set(3, updateStrategy=rolling))
     await cluster.until(lambda: ready(cluster) == 3)
     await cluster.kubectl("set", "image", "sts/web", "main=v2")
-    assert "partitioned roll out complete" in await cluster.kubectl("rollout", "status", "sts/web", "--timeout=20s")
+    assert "partitioned roll out complete" in await cluster.kubectl("rollout", "status", "sts/web", "--timeout=50s")
     assert images(cluster) == ["v1", "v1", "v2"]
     first = staying(cluster)[0]
     cluster.delete(Pod, "web-0")

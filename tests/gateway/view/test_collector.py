@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
+import pytest
+
 from pybrix.api.core import EndpointSlice, Pod
 from pybrix.api.meta import Object
 from pybrix.gateway.view import collector as collector_module
@@ -117,6 +119,17 @@ async def test_a_pod_that_turns_not_ready_leaves() -> None:
         view = await world.next_view()
         assert hosts(view) == []
         assert M in view.models
+
+
+@pytest.mark.looptime
+async def test_an_event_is_in_the_view_within_milliseconds() -> None:
+    loop = asyncio.get_running_loop()
+    async with following(listed=(make_pod("a"),)) as world:
+        before_s = loop.time()
+        world.source.say(EventType.MODIFIED, make_pod("a"), make_pod("a", ready=False))
+        assert hosts(await world.next_view()) == []
+        assert loop.time() - before_s == pytest.approx(collector_module.DEBOUNCE_S)
+        assert collector_module.DEBOUNCE_S <= 0.005
 
 
 async def test_events_together_make_one_view() -> None:
