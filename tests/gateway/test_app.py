@@ -72,6 +72,29 @@ async def test_a_request_counts_until_its_record_comes(place: Path) -> None:
         assert "pybrix_gateway_reservations_held 0.0" in metrics
 
 
+async def test_requests_of_a_killed_envoy_count_no_more(place: Path) -> None:
+    async with brain(place, PodApi(make_pod("a"))) as world:
+        for _ in range(3):
+            _, headers, _ = await world.decide()
+        await world.log({"reservation": headers["x-pybrix-reservation"], "type": "DownstreamEnd", "status": 200})
+
+        async def two_are_left() -> bool:
+            return await world.held() == 2
+
+        await until(two_are_left)
+        reader, successor = await asyncio.open_unix_connection(str(world.run_dir / "decision.sock"))
+        successor.write(b"GET /healthz HTTP/1.1\r\nhost: brain\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        world.hang_up()
+        await world.decide()
+        assert await world.held() == 3, "a successor may still end them"
+
+        successor.close()
+        await until(world.is_idle)
+        await world.decide()
+        assert await world.held() == 1, "who only asks and leaves is no Envoy that died"
+
+
 async def test_a_pod_that_turns_not_ready_is_out_of_the_files_by_the_event_alone(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,6 +191,19 @@ def test_a_stream_without_renewals_is_given_up() -> None:
     assert world.director.counters.expired == 1
 
 
+def test_without_an_envoy_nothing_is_in_flight() -> None:
+    world = three()
+    ended, cut = decide(world), [decide(world) for _ in range(3)]
+    world.director.account(record(ended))
+    assert world.director.give_up_all() == 3
+    assert world.in_flight() == {}
+    assert world.director.give_up_all() == 0
+    assert world.director.counters.expired == 3
+    assert all(trace.is_lost for each in cut if (trace := world.director.history.find(each.reservation)))
+    world.director.account(record(cut[0]))
+    assert world.in_flight() == {}
+
+
 def test_a_pod_that_left_keeps_its_request_and_its_successor_on_that_address_gets_none() -> None:
     world = World(view_of(facts("a", uid="old")))
     got = decide(world)
@@ -271,7 +284,9 @@ def test_a_new_strategy_needs_nothing_but_its_name() -> None:
     assert [e.pod_name for e in decide(world).endpoints] == ["p3", "p2", "p1"]
 
 
-events = st.lists(st.tuples(st.sampled_from(["ask", "renew", "end", "wait"]), st.integers(0, 9), st.integers(0, 2)))
+events = st.lists(
+    st.tuples(st.sampled_from(["ask", "renew", "end", "wait", "envoy dies"]), st.integers(0, 9), st.integers(0, 2))
+)
 
 
 @given(events)
@@ -284,6 +299,8 @@ def test_in_flight_is_never_negative_and_ends_at_zero(script: list[tuple[str, in
         elif what == "wait":
             world.clock.seconds += 5 * which
             world.director.expire()
+        elif what == "envoy dies":
+            world.director.give_up_all()
         elif asked:
             kind = {"renew": "DownstreamPeriodic", "end": "DownstreamEnd"}[what]
             world.director.account(record(asked[which % len(asked)], at=at, type=kind))

@@ -25,6 +25,7 @@ class BrainAddress:
         self.run_dir, self.data_dir = run_dir, data_dir
         self.stop, self.hurry = asyncio.Event(), asyncio.Event()
         self.decisions_cut = 0
+        self._records: asyncio.StreamWriter | None = None
 
     async def admin(self, path: str, **options: Any) -> tuple[int, Any]:
         """GET a path of the admin socket, or POST it with `data=`."""
@@ -60,12 +61,17 @@ class BrainAddress:
             return response.status, {k.lower(): v for k, v in response.headers.items()}, await response.read()
 
     async def log(self, *records: dict[str, Any]) -> None:
-        """Send access-log records as Envoy does."""
-        _, writer = await asyncio.open_unix_connection(str(self.run_dir / "accesslog.sock"))
-        writer.write(msgpack.packb(["pybrix", [[0, record] for record in records]]))
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
+        """Send access-log records as Envoy does, which keeps its connection as long as it lives."""
+        if self._records is None:
+            _, self._records = await asyncio.open_unix_connection(str(self.run_dir / "accesslog.sock"))
+        self._records.write(msgpack.packb(["pybrix", [[0, record] for record in records]]))
+        await self._records.drain()
+
+    def hang_up(self) -> None:
+        """Close what a killed Envoy would."""
+        if self._records is not None:
+            self._records.close()
+        self._records = None
 
     def endpoints(self) -> str:
         """Return what Envoy's endpoint files say."""
@@ -110,6 +116,7 @@ async def running_brain(
         yield address
     finally:
         address.stop.set()
+        address.hang_up()
         async with asyncio.timeout(60):
             await asyncio.gather(task, return_exceptions=True)
     assert task.exception() is None

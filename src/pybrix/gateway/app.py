@@ -50,6 +50,7 @@ from pybrix.gateway.indexes.load import LoadTable
 from pybrix.gateway.indexes.reservations import Reservations, TokenSource
 from pybrix.gateway.metrics import BrainMetrics
 from pybrix.gateway.modelconfigs import ConfigProblems
+from pybrix.gateway.presence import EnvoyPresence
 from pybrix.gateway.scheduling.profile import Profile
 from pybrix.gateway.scheduling.registry import Indexes, build_strategies
 from pybrix.gateway.sockets import RunDirectory, listen, stop_listening
@@ -169,7 +170,10 @@ class Brain:
         self.registry.register(TrafficMetrics(self.director.traffic, self.reservations))
         self.registry.register(LimitMetrics(self.admission))
         self.registry.register(StateSyncMetrics(self.statesync, clock.monotonic_s))
-        self._decisions = DecisionServer(self.director.decide, config.body_limit_bytes, lambda: self.state.is_ready)
+        self._envoys = EnvoyPresence(self._on_envoys_gone)
+        self._decisions = DecisionServer(
+            self.director.decide, config.body_limit_bytes, lambda: self.state.is_ready, self._envoys
+        )
 
     def _write_xds(self, models: Sequence[ModelCluster]) -> None:
         self._xds_writer.write(self._xds_renderer.render(models))
@@ -179,6 +183,11 @@ class Brain:
         self.xds.invalidate()
         if self.state.is_xds_written:
             self.state.is_xds_written = self.xds.publish(self.collector.view)
+
+    def _on_envoys_gone(self) -> None:
+        # A brain that ends closes the connections itself, and leaves what is in flight to the next one.
+        if not self.state.is_draining and (lost := self.director.give_up_all()):
+            _log.warning("no Envoy is connected any more: its requests are given up", reservations=lost)
 
     def _contact_age_s(self) -> float | None:
         seen = [informer.last_contact_s for informer in self._pods]
@@ -209,7 +218,7 @@ class Brain:
         self._paths.xds_dir.mkdir(parents=True, exist_ok=True)
         with RunDirectory(self._run_dir, SOCKET_NAME) as run:
             log_path = self._paths.access_log_socket
-            sink = LogSink(self.director.account)
+            sink = LogSink(self.director.account, self._envoys)
             sink_server = await listen(run, log_path, sink.connect)
             admin = await self._start_admin(run)
             try:

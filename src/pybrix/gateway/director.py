@@ -361,7 +361,7 @@ class Director:
                 elif not record.reservation:
                     self.history.keep(Trace(record.request_id, now_s + self._unix_offset_s, record=record))
             else:
-                # Already released: a duplicate, or the record of a request that expired. Counted once, then.
+                # Already released: a duplicate, or the record of a request that was given up. Counted once, then.
                 kind = "end_unknown"
         records = self.counters.records
         records[kind] = records.get(kind, 0) + 1
@@ -379,14 +379,26 @@ class Director:
             del self.sizes[gone]
         now_s = self._clock.monotonic_s()
         expired = self._reservations.expire(now_s)
+        self._note_lost(expired, now_s)
         if self._gate is not None:
-            for lost in expired:
-                self._gate.release(lost.id, now_s)
             self._gate.keep_house(now_s)
-        for lost in expired:
-            self.history.note_lost(lost.trace)
-        self.counters.expired += len(expired)
         return expired
+
+    def give_up_all(self) -> int:
+        """Release all that is in flight, since the Envoys are gone that had it; return how much that was.
+
+        Nothing ends it any more. Counted on, it would weigh on every choice, most on pods that are warming up.
+        """
+        lost = self._reservations.release_all()
+        self._note_lost(lost, self._clock.monotonic_s())
+        return len(lost)
+
+    def _note_lost(self, given_up: Sequence[Reservation], now_s: float) -> None:
+        for lost in given_up:
+            if self._gate is not None:
+                self._gate.release(lost.id, now_s)
+            self.history.note_lost(lost.trace)
+        self.counters.expired += len(given_up)
 
     def _resolve(self, host: str, held: Reservation | None) -> Endpoint | None:
         # The reservation's own endpoints first: an address may have gone to another pod since.

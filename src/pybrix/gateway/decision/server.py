@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from pybrix.gateway.decision.exchange import Decide, DecisionExchange
+from pybrix.gateway.presence import EnvoyPresence
 
 
 class DecisionProtocol(asyncio.Protocol):
@@ -56,12 +57,16 @@ class DecisionServer:
         decide: answers one question, at once.
         body_limit_bytes: see `DecisionExchange`.
         is_ready: whether the health check says yes.
+        presence: told of every connection.
     """
 
-    def __init__(self, decide: Decide, body_limit_bytes: int, is_ready: Callable[[], bool]) -> None:
+    def __init__(
+        self, decide: Decide, body_limit_bytes: int, is_ready: Callable[[], bool], presence: EnvoyPresence
+    ) -> None:
         self._decide = decide
         self._body_limit_bytes = body_limit_bytes
         self._is_ready = is_ready
+        self._presence = presence
         self._alive: set[DecisionProtocol] = set()
         self._all_closed = asyncio.Event()
         self._all_closed.set()
@@ -73,11 +78,13 @@ class DecisionServer:
     def opened(self, protocol: DecisionProtocol) -> None:
         self._alive.add(protocol)
         self._all_closed.clear()
+        self._presence.questions_opened()
 
     def closed(self, protocol: DecisionProtocol) -> None:
         self._alive.discard(protocol)
         if not self._alive:
             self._all_closed.set()
+        self._presence.closed()
 
     @property
     def connections(self) -> int:

@@ -1,8 +1,8 @@
 """Reservations: one for each request that the brain routed, released exactly once. Pure; time is an argument.
 
-A reservation is made when an endpoint is chosen and ends with the end record of the access log, or when its renewals
-stop coming. Its id is issued here and cannot be guessed; it starts with the brain's instance, so that what an earlier
-brain reserved is recognised after a restart.
+A reservation is made when an endpoint is chosen and ends with the end record of the access log, when its renewals stop
+coming, or with the last Envoy that could send them. Its id is issued here and cannot be guessed; it starts with the
+brain's instance, so that what an earlier brain reserved is recognised after a restart.
 """
 
 from __future__ import annotations
@@ -164,6 +164,13 @@ class Reservations:
         for lost in expired:
             self.release(lost.id)
         return expired
+
+    def release_all(self) -> list[Reservation]:
+        """Release everything, since nobody is left who could end it; return it, oldest renewal first."""
+        held = list(self._held.values())
+        for lost in held:
+            self.release(lost.id)
+        return held
 
     def __len__(self) -> int:
         return len(self._held)
