@@ -37,6 +37,7 @@ from pybrix.gateway.director import Director
 from pybrix.gateway.indexes.enginemetrics import MetricsTable
 from pybrix.gateway.indexes.load import LoadTable
 from pybrix.gateway.indexes.reservations import Reservations, TokenSource
+from pybrix.gateway.presence import EnvoyPresence
 from pybrix.gateway.scheduling.profile import Profile
 from pybrix.gateway.scheduling.registry import build_strategies
 from pybrix.gateway.view.facts import PodFacts
@@ -101,8 +102,10 @@ async def serve(base: Path, kind: str, endpoints: int, control: Connection) -> N
     connect: Callable[[], asyncio.Protocol] = Floor
     if kind != "floor":
         director = make_director(endpoints, kind)
-        connect = DecisionServer(director.decide, 32 << 20, lambda: True).connect
-        servers.append(await loop.create_unix_server(LogSink(director.account).connect, str(base / "log.sock")))
+        presence = EnvoyPresence(lambda: None)
+        connect = DecisionServer(director.decide, 32 << 20, lambda: True, presence).connect
+        sink = LogSink(director.account, presence)
+        servers.append(await loop.create_unix_server(sink.connect, str(base / "log.sock")))
     servers.append(await loop.create_unix_server(connect, str(base / "decide.sock")))
     gc.collect()
     gc.freeze()
