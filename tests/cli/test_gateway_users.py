@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pybrix.api.config import GatewayConfiguration
+from pybrix.api.config import GatewayConfiguration, IdentityConfiguration
 from pybrix.base.errors import UsageError
 from pybrix.cli.gateway import gateway as command
 from tests.support.brains import BrainAddress, running_brain
@@ -20,10 +20,10 @@ from tests.support.podapi import PodApi
 
 
 @asynccontextmanager
-async def brain() -> AsyncIterator[Path]:
+async def brain(config: GatewayConfiguration | None = None) -> AsyncIterator[Path]:
     with tempfile.TemporaryDirectory(prefix="pb") as name:
         address = BrainAddress(Path(name) / "run", Path(name) / "gateway")
-        async with running_brain(address, PodApi(), GatewayConfiguration()):
+        async with running_brain(address, PodApi(), config or GatewayConfiguration()):
             yield address.run_dir
 
 
@@ -54,6 +54,14 @@ async def test_users_are_created_listed_changed_and_deleted() -> None:
         assert str(again.exception) == "User: bob does not exist"
 
 
+async def test_where_keys_are_asked_for_a_new_one_comes_without_a_warning() -> None:
+    async with brain(GatewayConfiguration(identity=IdentityConfiguration(is_api_key_required=True))) as run_dir:
+        await run(run_dir, "users", "create", "alice")
+        made = await run(run_dir, "keys", "create", "alice")
+        assert "not shown again" in made.stderr
+        assert "Warning" not in made.stderr
+
+
 async def test_a_key_is_shown_once_and_revoked_by_its_id() -> None:
     async with brain() as run_dir:
         refused = await run(run_dir, "keys", "create", "alice")
@@ -64,6 +72,7 @@ async def test_a_key_is_shown_once_and_revoked_by_its_id() -> None:
         key = made.stdout.splitlines()[-1]
         assert key.startswith("pbx_")
         assert "not shown again" in made.stderr
+        assert "Warning: this gateway looks at no key" in made.stderr
         listed = (await run(run_dir, "keys", "list")).output
         assert key not in listed
         key_id = listed.splitlines()[1].split()[0]

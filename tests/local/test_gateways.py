@@ -5,14 +5,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pybrix.api.config import GatewayConfiguration, RedisConfiguration
+from pybrix.api.config import (
+    GatewayConfiguration,
+    IdentityConfiguration,
+    RedisConfiguration,
+    StateSyncConfiguration,
+)
+from pybrix.api.configuration import ConfigurationError
 from pybrix.base.clock import SystemClock
 from pybrix.base.errors import UsageError
-from pybrix.local.gateways import Gateways, configuration_of
+from pybrix.local.gateways import Gateways, check_configuration, configuration_of
 from pybrix.local.layout import Layout
 from pybrix.local.supervisor import Supervisor
 
 CONFIG = GatewayConfiguration(address="0.0.0.0", port=8080, routing_strategy="random")
+KEYS = GatewayConfiguration(identity=IdentityConfiguration(is_api_key_required=True))
 
 
 def make_gateways(layout: Layout, *, has_balancer: bool) -> Gateways:
@@ -48,6 +55,38 @@ def test_run_directories_stay_short_and_apart_below_a_long_path(tmp_path: Path) 
     found += [layout.balancer.run_dir, layout.peers_dir]
     assert len(set(found)) == len(found)
     assert all(len(str(each / "brain-admin.sock")) <= 107 for each in found)
+
+
+@pytest.mark.parametrize(
+    ("config", "count", "field"),
+    [
+        (GatewayConfiguration(tls_certificate_path="/c/crt", tls_key_path="/c/key"), 1, "$.tlsCertificatePath"),
+        (KEYS, 2, "$.identity.isApiKeyRequired"),
+        (GatewayConfiguration(identity=IdentityConfiguration(users_port=9000)), 2, "$.identity.usersPort"),
+        (GatewayConfiguration(statesync=StateSyncConfiguration(instance="a")), 2, "$.statesync.instance"),
+        (GatewayConfiguration(statesync=StateSyncConfiguration(peers_dir="/p")), 2, "$.statesync.peersDir"),
+    ],
+)
+def test_what_gateways_of_one_machine_cannot_have_is_refused(
+    config: GatewayConfiguration, count: int, field: str
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        check_configuration(config, "file.yaml", count)
+    assert str(refused.value).startswith(f"file.yaml: {field}: ")
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [
+        (CONFIG, 3),
+        (KEYS, 1),
+        (msgspec.structs.replace(KEYS, redis=RedisConfiguration(address="127.0.0.1:6379")), 3),
+        (GatewayConfiguration(identity=IdentityConfiguration(users_port=9000)), 1),
+        (GatewayConfiguration(statesync=StateSyncConfiguration(instance="a")), 1),
+    ],
+)
+def test_everything_else_they_can_have(config: GatewayConfiguration, count: int) -> None:
+    check_configuration(config, "file.yaml", count)
 
 
 async def test_without_a_balancer_there_is_one_gateway(tmp_path: Path) -> None:

@@ -59,6 +59,12 @@ def create_key(run_dir: Path, user: str, output: str) -> None:
         return
     click.echo(document["key"])
     click.echo(f"This is key {document['id']} of {user}. It is not shown again.", err=True)
+    if not document["isApiKeyRequired"]:
+        click.echo(
+            "Warning: this gateway looks at no key, so limits of users do not count. It asks for keys when its "
+            "configuration has identity.isApiKeyRequired: true (`pybrix up --config FILE`)",
+            err=True,
+        )
 
 
 def revoke_key(run_dir: Path, key_id: str, output: str) -> None:

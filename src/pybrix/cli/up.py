@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -19,36 +20,45 @@ from pybrix.base.clock import SystemClock
 from pybrix.base.errors import UsageError
 from pybrix.cli.clusteroptions import authorization_option, durability_option
 from pybrix.cli.datadir import data_dir, data_dir_option
+from pybrix.cli.gateway_configuration import load_config
 from pybrix.cli.nodes import nodes_option
 from pybrix.cli.redis import connection_problem
 from pybrix.engine.modelfiles import default_cache_dir
 from pybrix.gateway.scheduling.registry import strategy_names
+from pybrix.local.gateways import check_configuration
 from pybrix.local.layout import Layout
 from pybrix.local.reporter import Reporter
 from pybrix.local.running import UpOptions, run_resumed, run_up
 from pybrix.local.state import UpState, read_state
 
 _DETACHED_TIMEOUT_S = 300.0
+_DEFAULTS = GatewayConfiguration()
 
 
 @click.command()
 @click.option("--model", metavar="NAME|FILE", help="Serve a real model: smollm2, or a GGUF file.")
 @click.option("--simulate", type=click.IntRange(1, 200), metavar="N", help="Serve N simulated engines.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Gateway port; 0: any.")
-@click.option("--address", default="127.0.0.1", show_default=True, help="Address the gateway listens on.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A GatewayConfiguration (YAML or JSON): API keys, limits, tracing and more. Options here come on top.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), show_default=str(_DEFAULTS.port), help="Gateway port; 0: any.")
+@click.option("--address", show_default=_DEFAULTS.address, help="Address the gateway listens on.")
 @click.option("--api-port", type=click.IntRange(0, 65535), default=0, help="Port of the Kubernetes API; 0: as before.")
 @nodes_option
 @authorization_option
 @durability_option
-@click.option("--routing-strategy", type=click.Choice(strategy_names()), show_default=True,
-              default=GatewayConfiguration().routing_strategy,
+@click.option("--routing-strategy", type=click.Choice(strategy_names()), show_default=_DEFAULTS.routing_strategy,
               help="How endpoints are ranked for requests that name no strategy.")  # fmt: skip
 @click.option("--gateways", type=click.IntRange(1, 16), default=1, show_default=True,
               help="Gateways, each an Envoy and a brain; several are behind a load balancer.")  # fmt: skip
 @click.option("--redis", "redis_address", metavar="HOST:PORT", default="",
               help="A Redis in which gateways share what they know; without one they do on this machine.")  # fmt: skip
-@click.option("--drain-timeout", type=click.FloatRange(0, min_open=True), show_default=True, metavar="SECONDS",
-              default=GatewayConfiguration().drain_timeout_s,
+@click.option("--drain-timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+              show_default=str(_DEFAULTS.drain_timeout_s),
               help="How long what is under way may go on where an Envoy stops or is replaced.")  # fmt: skip
 @click.option("--envoy-path", type=click.Path(path_type=Path), help="An Envoy of your own.")
 @click.option("--model-cache", type=click.Path(path_type=Path), help="Where fetched models are kept.")
@@ -59,16 +69,17 @@ _DETACHED_TIMEOUT_S = 300.0
 def up(
     model: str | None,
     simulate: int | None,
-    port: int,
-    address: str,
+    config_file: Path | None,
+    port: int | None,
+    address: str | None,
     api_port: int,
     nodes: str | None,
     authorization: str | None,
     durability: str | None,
-    routing_strategy: str,
+    routing_strategy: str | None,
     gateways: int,
     redis_address: str,
-    drain_timeout: float,
+    drain_timeout: float | None,
     envoy_path: Path | None,
     model_cache: Path | None,
     detach: bool,
@@ -85,6 +96,7 @@ def up(
     Examples:
       pybrix up --model smollm2
       pybrix up --simulate 3 --port 9000
+      pybrix up --simulate 3 --config gateway.yaml
       pybrix up --simulate 3 --gateways 3
       pybrix up --nodes 'gpu=NVIDIA-A10:2, 2x gpu=NVIDIA-L20:8'
       pybrix up --simulate 3 --authorization rbac
@@ -97,15 +109,18 @@ def up(
     if resume:
         asyncio.run(run_resumed(layout, SystemClock(), Reporter(_say, SystemClock()), is_detached=detached))
         return
-    try:
-        redis = msgspec.convert({"address": redis_address}, RedisConfiguration)
-    except msgspec.ValidationError as err:
-        raise click.UsageError(f"--redis {redis_address}: no HOST:PORT, and no absolute path of a socket") from err
+    config = _with_options(
+        load_config(config_file),
+        redis_address,
+        address=address,
+        port=port,
+        routing_strategy=routing_strategy,
+        drain_timeout_s=drain_timeout,
+    )
+    check_configuration(config, str(config_file), gateways)
     options = UpOptions(
         layout=layout,
-        gateway=GatewayConfiguration(
-            address=address, port=port, routing_strategy=routing_strategy, redis=redis, drain_timeout_s=drain_timeout
-        ),
+        gateway=config,
         model_cache=model_cache or default_cache_dir(),
         model=model,
         simulate=simulate,
@@ -119,9 +134,9 @@ def up(
     )
     stop_with = layout.command("down")
     _say(f"pybrix {pybrix.__version__}, data in {layout.root}")
-    if redis_address and (problem := connection_problem(redis_address)) is not None:
+    if (address := config.redis.address) and (problem := connection_problem(address)) is not None:
         _say(
-            f"Warning: Redis at {redis_address} does not answer ({problem}): until it does, gateways share nothing and "
+            f"Warning: Redis at {address} does not answer ({problem}): until it does, gateways share nothing and "
             f"limits are of each gateway alone"
         )
     asyncio.run(
@@ -132,6 +147,23 @@ def up(
             lambda state: _say(_summary(state, stop_with if detached else f"Ctrl-C, or {stop_with}")),
         )
     )
+
+
+def _with_options(config: GatewayConfiguration, redis_address: str, **options: Any) -> GatewayConfiguration:
+    """Return a configuration with what the command line says on top; None: it says nothing.
+
+    Raises:
+        UsageError: the address of Redis is none.
+    """
+    redis = config.redis
+    if redis_address:
+        try:
+            fields = msgspec.to_builtins(redis) | {"address": redis_address}
+            redis = msgspec.convert(fields, RedisConfiguration)
+        except msgspec.ValidationError as err:
+            raise click.UsageError(f"--redis {redis_address}: no HOST:PORT, and no absolute path of a socket") from err
+    given = {name: value for name, value in options.items() if value is not None}
+    return msgspec.structs.replace(config, redis=redis, **given)
 
 
 def _say(text: str) -> None:

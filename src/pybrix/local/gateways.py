@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from pybrix.api.config import GatewayConfiguration
+from pybrix.api.configuration import ConfigurationError
 from pybrix.base.errors import UsageError
 from pybrix.base.ports import claim_port
 from pybrix.envoy.balancer import gateways_file, render_gateways
 from pybrix.local.components import balancer, brain, envoy
 from pybrix.local.layout import MAX_GATEWAYS, GatewayPlace, Layout, Place
+from pybrix.local.modellists import ModelList, listed_by_brain, listed_by_envoy
 from pybrix.local.state import ProcessRecord, write_atomically
 from pybrix.local.supervisor import Component, Supervisor
 
@@ -27,6 +30,35 @@ def configuration_of(
     peers_dir = "" if config.redis.address else str(layout.peers_dir)
     statesync = msgspec.structs.replace(config.statesync, instance=f"gateway-{place.number}", peers_dir=peers_dir)
     return msgspec.structs.replace(config, address=LOOPBACK, port=port, statesync=statesync)
+
+
+def check_configuration(config: GatewayConfiguration, source: str, count: int) -> None:
+    """Check what the gateways of one machine cannot do, or decide themselves.
+
+    Args:
+        source: what errors call the configuration.
+        count: how many gateways there are to be.
+
+    Raises:
+        ConfigurationError: with the path of the field.
+    """
+    if config.tls_certificate_path:
+        raise ConfigurationError(
+            source, "$.tlsCertificatePath: `pybrix up` serves plain HTTP; TLS has `pybrix gateway envoy`, or a cluster"
+        )
+    if count == 1:
+        return
+    if config.identity.is_api_key_required and not config.redis.address:
+        raise ConfigurationError(
+            source, f"$.identity.isApiKeyRequired: {count} gateways share API keys in Redis; give --redis HOST:PORT"
+        )
+    if config.identity.users_port:
+        raise ConfigurationError(
+            source, f"$.identity.usersPort: {count} gateways cannot all have it; `pybrix gateway users` needs no port"
+        )
+    for name, value in (("instance", config.statesync.instance), ("peersDir", config.statesync.peers_dir)):
+        if value:
+            raise ConfigurationError(source, f"$.statesync.{name}: `pybrix up` sets this for several gateways")
 
 
 class Gateways:
@@ -58,9 +90,13 @@ class Gateways:
         return len(self._configs)
 
     @property
-    def urls(self) -> list[str]:
-        """Where each of them answers."""
-        return [f"http://{_host(config.address)}:{config.port}" for config in self._configs.values()]
+    def model_lists(self) -> list[ModelList]:
+        """What tells of each of them which models it serves."""
+        if self._config.identity.is_api_key_required:
+            sockets = [self._layout.gateway(number).run_dir / "brain-admin.sock" for number in self._configs]
+            return [partial(listed_by_brain, socket) for socket in sockets]
+        urls = [f"http://{_host(config.address)}:{config.port}" for config in self._configs.values()]
+        return [partial(listed_by_envoy, url) for url in urls]
 
     def components(self) -> Iterator[Component]:
         """Yield what the gateways are made of: brains first, then Envoys, the balancer last."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,10 +11,10 @@ from pybrix.api.core import Pod
 from pybrix.base.errors import PybrixError
 from pybrix.kube.client import HttpClient
 from pybrix.kube.kubeconfig import load_kubeconfig
+from pybrix.local.asking import ask_socket
 from pybrix.local.layout import Layout
 from pybrix.local.state import UpState
 
-_TIMEOUT = aiohttp.ClientTimeout(total=2)
 _API_TIMEOUT_S = 3.0
 
 
@@ -80,7 +79,7 @@ async def gather_overview(layout: Layout, state: UpState) -> Overview:
     if not overview.supervised:
         overview.problems.append(_unwatched(layout, any(process.running for process in overview.processes)))
     try:
-        states = (await _ask(layout.controllers_socket, "/readyz"))["controllers"]
+        states = (await ask_socket(layout.controllers_socket, "/readyz"))["controllers"]
         overview.controllers = [ControllerStatus(name, state) for name, state in states.items()]
     except TimeoutError:
         overview.problems.append("the controllers do not answer in time")
@@ -89,7 +88,7 @@ async def gather_overview(layout: Layout, state: UpState) -> Overview:
     try:
         overview.models = [
             _model(entry)
-            for entry in (await _ask(layout.run_dir / "brain-admin.sock", "/debug/view", raise_for_status=True))[
+            for entry in (await ask_socket(layout.run_dir / "brain-admin.sock", "/debug/view", raise_for_status=True))[
                 "models"
             ]
         ]
@@ -112,16 +111,6 @@ def _unwatched(layout: Layout, has_processes: bool) -> str:
         f"nobody watches over these processes: `{layout.command('upgrade --only supervisor')}` does that again and "
         f"leaves them as they are; `{layout.command('down')}` stops them"
     )
-
-
-async def _ask(socket: Path, path: str, *, raise_for_status: bool = False) -> dict[str, Any]:
-    """Return the document that a part shows on its socket; one that is not ready may show it with status 503."""
-    async with (
-        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket)), timeout=_TIMEOUT) as session,
-        session.get(f"http://localhost{path}", raise_for_status=raise_for_status) as response,
-    ):
-        document: dict[str, Any] = msgspec.json.decode(await response.read())
-        return document
 
 
 def _model(entry: dict[str, Any]) -> ModelStatus:

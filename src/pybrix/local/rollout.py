@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
-import aiohttp
-import msgspec
-
 from pybrix.api.apps import Deployment
 from pybrix.api.core import Pod
 from pybrix.api.identity import ObjectKey
@@ -16,6 +13,7 @@ from pybrix.api.names import MODEL_NAME
 from pybrix.base.errors import UsageError
 from pybrix.kube.errors import AlreadyExists
 from pybrix.kube.interface import Client
+from pybrix.local.modellists import ModelList
 from pybrix.local.workloads import Workload
 
 _POLL_S = 0.1
@@ -41,7 +39,7 @@ async def _apply(client: Client, wanted: Object) -> None:
 
 
 async def wait_until_served(
-    client: Client, workload: Workload, gateway_urls: Sequence[str], report: Callable[[str], None]
+    client: Client, workload: Workload, lists: Sequence[ModelList], report: Callable[[str], None]
 ) -> None:
     """Wait until all replicas are ready and every gateway lists the model; report progress when it changes.
 
@@ -60,7 +58,7 @@ async def wait_until_served(
             is_current
             and status.updated_replicas >= wanted
             and status.available_replicas >= wanted
-            and all([workload.model in await _listed_models(url) for url in gateway_urls])
+            and all([workload.model in await listed() for listed in lists])
         ):
             return
         pods = await client.list(Pod, key.namespace, label_selector=f"{MODEL_NAME}={workload.model}")
@@ -137,15 +135,3 @@ def find_crash_loop(pods: Sequence[Pod]) -> str:
 def describe(trouble: Sequence[tuple[str, str]]) -> str:
     """Say each trouble once."""
     return "; ".join(dict.fromkeys(f"{reason}: {message}" if message else reason for reason, message in trouble))
-
-
-async def _listed_models(gateway_url: str) -> set[str]:
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
-            session.get(f"{gateway_url}/v1/models") as response,
-        ):
-            listing = msgspec.json.decode(await response.read())
-            return {model["id"] for model in listing["data"]} if response.status == 200 else set()
-    except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError, KeyError):
-        return set()

@@ -224,7 +224,7 @@ async def _start(options: UpOptions, it: Installation) -> None:
         await supervisor.start(controllers(layout))
         report.done("controllers", f"{kinds} kinds")
         for workload in workloads:
-            await wait_until_served(client, workload, it.gateways.urls, report.note)
+            await wait_until_served(client, workload, it.gateways.model_lists, report.note)
             replicas = workload.deployment.spec.replicas
             report.done(workload.model, f"{replicas}/{replicas} ready")
         brought = [w.model for w in workloads]

@@ -75,7 +75,8 @@ def add_user_routes(app: web.Application, admission: Admission) -> None:
         if await accounts.get_user(wish.user) is None:
             return _detail(404, f"User: {wish.user} does not exist")
         key, stored = await admission.create_key(wish.user)
-        return _json({"key": key, "id": stored.id, "user": stored.user, "createdAt": stored.created_at}, status=201)
+        document = {"key": key, "id": stored.id, "user": stored.user, "createdAt": stored.created_at}
+        return _json(document | {"isApiKeyRequired": admission.is_key_required}, status=201)
 
     async def revoke_key(request: web.Request) -> web.Response:
         revoked = await admission.revoke_keys(request.match_info["id"])

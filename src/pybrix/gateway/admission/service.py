@@ -47,6 +47,8 @@ class Admission:
         self._clock = clock
         self._draw = draw
         self._limits = config.limits
+        self.is_key_required = config.identity.is_api_key_required
+        """Whether clients need an API key; where they do not, nobody looks at one."""
         self.keyring = Keyring(publish)
         self.limiter = Limiter(config.limits.lease_ratio, self._wake)
         self._sharing: Sharing | None = None
