@@ -128,7 +128,7 @@ async def test_options_that_contradict_each_other(arguments: tuple[str, ...]) ->
 
 
 async def test_watching_shows_changes(tmp_path: Path) -> None:
-    async with embedded(tmp_path) as server, server.client() as client, asyncio.timeout(30):
+    async with embedded(tmp_path) as server, server.client() as client, asyncio.timeout(60):
         await install(client)
         created = await client.create(make_adapter())
         process = await asyncio.create_subprocess_exec(

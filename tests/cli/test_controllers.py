@@ -46,9 +46,9 @@ async def test_a_process_gives_its_lease_back_at_sigterm(tmp_path: Path) -> None
                 leases = (await client.list(Lease)).items
                 return bool(leases and leases[0].spec.holder_identity)
 
-            await until(is_held, timeout_s=30)
+            await until(is_held)
             process.send_signal(signal.SIGTERM)
-            _, log = await asyncio.wait_for(process.communicate(), 20)
+            _, log = await asyncio.wait_for(process.communicate(), 60)
         finally:
             if process.returncode is None:
                 process.kill()
@@ -64,7 +64,7 @@ async def test_a_wrong_flag_is_one_line() -> None:
         sys.executable, "-m", "pybrix", "controllers", "run", "--controllers", "modeladaptor",
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    _, said = await asyncio.wait_for(process.communicate(), 20)
+    _, said = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
     (line,) = said.decode().splitlines()
     assert line.startswith("pybrix: flags: $.controllers: 'modeladaptor' is none (there are *, ")

@@ -34,7 +34,7 @@ async def sidecar_process(tmp_path: Path, **environment: str) -> AsyncIterator[t
     )
     assert process.stderr is not None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while " on http://" not in (line := (await process.stderr.readline()).decode()):
                 assert line, "the sidecar ended before it listened"
         yield process, line.split()[-1]

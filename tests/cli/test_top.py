@@ -131,7 +131,7 @@ async def test_the_live_view_asks_by_itself() -> None:
     app = TopApp(source.fetch, Choice(), 0.01)
     async with app.run_test(size=(140, 30)):
         source.asked.clear()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await source.asked.wait()
 
 

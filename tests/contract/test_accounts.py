@@ -36,7 +36,7 @@ async def until_refused(api: Api, token: str) -> None:
     async def is_refused() -> bool:
         return (await whoami(api, token)).code == 401
 
-    await until(is_refused, 30)
+    await until(is_refused)
 
 
 def claims(token: str) -> dict[str, Any]:
@@ -141,7 +141,7 @@ async def test_pods_get_a_token_unless_they_or_the_account_say_no(api: Api) -> N
     async def is_account_heard() -> bool:
         return mounts(await api.create(api.at("pods"), {**pod(""), "metadata": {"generateName": "p-"}})) == []
 
-    await until(is_account_heard, 20)
+    await until(is_account_heard)
     assert mounts(await api.create(api.at("pods"), pod("own", automountServiceAccountToken=True))) == [MOUNT_PATH]
 
 

@@ -55,7 +55,7 @@ async def test_object_stored_before_a_default_came_has_it_when_it_is_read(api: A
         properties["new"] = {**TEXT, "default": "y"}
         assert (await api.put(f"{DEFINITIONS}/widgets.{kind.group}", crd)).code == 200
         # A cluster takes a moment to serve a definition that changed.
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             read = await _until_default(api, kind.path("w"))
         assert read["spec"] == {"old": "x", "new": "y"}
         assert read["metadata"]["resourceVersion"] == made.body["metadata"]["resourceVersion"]
@@ -81,7 +81,7 @@ async def test_versions_have_schemas_of_their_own(api: Api) -> None:
     assert (await api.create(DEFINITIONS, crd)).code == 201
     try:
         one, two = (api.at("widgets", group=group, version=version) for version in ("v1", "v2"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await api.get(two)).code != 200:  # noqa: ASYNC110 - HTTP has no event
                 await asyncio.sleep(0.05)
         body = {"apiVersion": f"{group}/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"a": "x", "b": "z"}}
@@ -102,7 +102,7 @@ async def test_what_a_stricter_definition_would_refuse_may_stay_until_it_changes
         properties = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
         properties["n"]["maximum"] = 10
         assert (await api.put(f"{DEFINITIONS}/widgets.{kind.group}", crd)).code == 200
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await kind.create({"n": 50}, name="new", dryRun="All")).code != 422:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert (await kind.patch({"status": {"phase": "x"}}, subresource="status")).code == 200

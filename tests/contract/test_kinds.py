@@ -235,7 +235,7 @@ async def test_custom_kind_is_served_once_it_is_established(api: Api) -> None:
         await check_widgets(api, group)
     finally:
         assert (await api.delete(f"{definitions}/widgets.{group}")).code == 200
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await api.get(f"{definitions}/widgets.{group}")).code != 404:  # noqa: ASYNC110 - HTTP has no event
             await asyncio.sleep(0.05)
     assert (await api.get(api.at("widgets", group=group))).code == 404
@@ -244,7 +244,7 @@ async def test_custom_kind_is_served_once_it_is_established(api: Api) -> None:
 async def check_widgets(api: Api, group: str) -> None:
     path, one = api.at("widgets", group=group), api.at("widgets", "w", group=group)
     definition = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.{group}"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             conditions = (await api.get(definition)).body.get("status", {}).get("conditions", [])
             if any(c["type"] == "Established" and c["status"] == "True" for c in conditions):

@@ -70,7 +70,7 @@ async def in_force(api: Api, *mutations: dict[str, Any], suffix: str = "a", **sp
     bound = await api.create(BINDINGS, binding(api, name))
     assert bound.code == 201, bound.body
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 tried = await api.create(api.at("configmaps"), config_map("probe"), dryRun="All")
                 assert tried.code == 201, tried.body
@@ -216,7 +216,7 @@ async def test_what_comes_out_is_validated(api: Api) -> None:
         stack.push_async_callback(api.delete, f"{POLICIES}/{api.namespace}-b")
         await api.create(BINDINGS, binding(api, f"{api.namespace}-b"))
         stack.push_async_callback(api.delete, f"{BINDINGS}/{api.namespace}-b")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (  # noqa: ASYNC110 - HTTP has no event
                 refused := await api.create(api.at("configmaps"), config_map("a"), dryRun="All")
             ).code == 201:

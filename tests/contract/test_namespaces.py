@@ -29,7 +29,7 @@ async def until_gone(api: Api, path: str) -> None:
     async def is_gone() -> bool:
         return (await api.get(path)).code == 404
 
-    await until(is_gone, 30)
+    await until(is_gone)
 
 
 async def test_namespace_is_active_and_labelled_with_its_name(api: Api, other: str) -> None:
@@ -82,7 +82,7 @@ async def test_namespace_waits_for_finalizers_and_says_so(api: Api, other: str) 
         conditions = (await api.get(f"{NAMESPACES}/{other}")).body["status"].get("conditions", [])
         return any(c["type"] == "NamespaceFinalizersRemaining" and c["status"] == "True" for c in conditions)
 
-    await until(says_what_is_left, 30)
+    await until(says_what_is_left)
     await api.patch(f"{path}/a", {"metadata": {"finalizers": None}})
     await until_gone(api, f"{NAMESPACES}/{other}")
 

@@ -57,7 +57,7 @@ async def in_force(
     assert bound.code == 201, bound.body
     try:
         probe = {**config_map("probe"), "metadata": {"name": "probe", "labels": {"probe": ""}}}
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 tried = await api.create(api.at("configmaps"), probe, dryRun="All")
                 if tried.code == 422 or "Warning" in tried.headers:

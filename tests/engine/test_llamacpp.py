@@ -64,7 +64,7 @@ async def test_the_real_model_answers_on_the_address_it_was_given(unused_tcp_por
             assert set(found) == set(wanted)
             assert (found[names.running], found[names.waiting]) == (0, 0)
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await process.wait()
     finally:
         if process.returncode is None:

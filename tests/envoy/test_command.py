@@ -49,7 +49,7 @@ class Commands:
         async def serves() -> bool:
             return await find_epoch(self.paths) not in (None, before)
 
-        await eventually(serves, timeout_s=30)
+        await eventually(serves)
         return process
 
     async def aclose(self) -> None:
@@ -73,13 +73,13 @@ async def test_a_second_one_takes_over_and_the_first_ends_by_itself(commands: Co
     assert await find_epoch(commands.paths) == 0
     second = await commands.start()
     assert await find_epoch(commands.paths) == 1
-    assert await asyncio.wait_for(first.wait(), 30) == 0
+    assert await asyncio.wait_for(first.wait(), 60) == 0
     # The third waits until the first is gone, and so does not cut what it has.
     third = await commands.start()
     assert await find_epoch(commands.paths) == 2
-    assert await asyncio.wait_for(second.wait(), 30) == 0
+    assert await asyncio.wait_for(second.wait(), 60) == 0
     third.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(third.wait(), 30) == 0
+    assert await asyncio.wait_for(third.wait(), 60) == 0
     assert count_live(commands.paths.run_dir) == 0
 
 
@@ -90,7 +90,7 @@ async def test_one_whose_admin_socket_was_removed_is_taken_over_from(commands: C
     commands.paths.admin_socket.unlink()
     second = await commands.start()
     assert await find_epoch(commands.paths) == 1
-    assert await asyncio.wait_for(first.wait(), 30) == 0
+    assert await asyncio.wait_for(first.wait(), 60) == 0
     assert second.returncode is None
 
 
@@ -127,6 +127,6 @@ async def test_a_second_signal_cuts_what_is_under_way_and_counts_it() -> None:
             # The first is taken in before there can be a second.
             await eventually(lambda: refuses_connections(gateway.config))
             process.send_signal(signal.SIGTERM)
-            _, said = await asyncio.wait_for(process.communicate(), 30)
+            _, said = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 1
         assert b"requests that were cut: 1 (" in said

@@ -67,7 +67,7 @@ class Collector:
 
     async def span_of(self, request_id: str) -> Span:
         """Return the span of a request, once it has come."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 for span in self.spans:
                     if span.attributes.get("guid:x-request-id") == request_id and "http.url" in span.attributes:

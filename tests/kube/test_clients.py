@@ -139,7 +139,7 @@ async def test_a_watch_goes_on_from_a_list_and_misses_nothing(client: Client) ->
     seen: list[tuple[str, str, str]] = []
     version = listed.resource_version
     watch = client.watch(ConfigMap, "default", resource_version=version, label_selector="app=web")
-    async with asyncio.timeout(10), aclosing(watch) as events:  # type: ignore[type-var]
+    async with asyncio.timeout(60), aclosing(watch) as events:  # type: ignore[type-var]
         async for event in events:
             if event.type is not EventType.BOOKMARK:
                 seen.append((event.type.value, event.object.uid, event.object.data["key"]))
@@ -152,6 +152,6 @@ async def test_a_watch_goes_on_from_a_list_and_misses_nothing(client: Client) ->
 async def test_a_version_of_the_future_is_refused(client: Client) -> None:
     listed = await client.list(ConfigMap)
     watch = client.watch(ConfigMap, resource_version=str(int(listed.resource_version) + 10_000))
-    async with asyncio.timeout(10), aclosing(watch) as events:  # type: ignore[type-var]
+    async with asyncio.timeout(60), aclosing(watch) as events:  # type: ignore[type-var]
         with pytest.raises(StatusError, match=r"(?i)too large resource version"):
             await anext(events)

@@ -147,7 +147,7 @@ async def test_a_controller_makes_children_across_a_restart(tmp_path: Path) -> N
         await until_now(_has_copy(maps, second))
         await until_now(lambda: len([e for e in told.list() if e.reason == "Copied"]) == 2)
         manager.stop()
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 60)
         events = [e for e in (await client.list(Event, "default")).items if e.reason == "Copied"]
         assert {(e.involved_object.name, e.count) for e in events} == {("a", 2), ("b", 1)}
 

@@ -162,7 +162,7 @@ async def test_an_unload_supersedes_a_load_that_waits_for_its_download(sidecar: 
     await source.half_sent.wait()
     assert (await sidecar.unload("a")).status == 200
     # It does not wait for the download.
-    answer = await asyncio.wait_for(waiting, 5)
+    answer = await asyncio.wait_for(waiting, 60)
     assert (answer.status, answer.body["type"]) == (409, "Superseded")
     (flight,) = sidecar.sidecar.store.flights()
     assert flight.waiting == 0

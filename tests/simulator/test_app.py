@@ -56,7 +56,7 @@ async def test_a_repeated_prompt_is_found_in_the_cache() -> None:
 
 
 async def test_a_streams_headers_come_before_prefill() -> None:
-    async with simulated(NEVER) as engine, asyncio.timeout(5):
+    async with simulated(NEVER) as engine, asyncio.timeout(60):
         async with engine.client.post("/v1/chat/completions", json=chat_body(stream=True)) as response:
             assert response.status == 200
             assert response.content_type == "text/event-stream"
@@ -67,7 +67,7 @@ async def test_a_streams_headers_come_before_prefill() -> None:
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 async def test_a_client_that_goes_away_frees_its_blocks(is_streamed: bool) -> None:
-    async with simulated(NEVER) as engine, asyncio.timeout(5):
+    async with simulated(NEVER) as engine, asyncio.timeout(60):
         asking = asyncio.create_task(_ask(engine, is_streamed))
         while await _load(engine) == 0:
             assert not asking.done()

@@ -39,7 +39,7 @@ SQL = AdapterSource("sql", "/loras/sql")
 async def engine_and_client(
     lora: LoraOptions = LORA, protocol: AdapterProtocol = AdapterProtocol.VLLM, **changes: Any
 ) -> AsyncIterator[tuple[Simulated, AdapterClient, AdapterTarget]]:
-    async with simulated(replace(FAST, lora=lora, **changes)) as engine, asyncio.timeout(10):
+    async with simulated(replace(FAST, lora=lora, **changes)) as engine, asyncio.timeout(60):
         yield engine, AdapterClient(engine.client), AdapterTarget(engine.url, protocol)
 
 

@@ -37,7 +37,7 @@ async def watching(*command: str, wanted: int = 2) -> AsyncIterator[RayNodes]:
 
 async def test_it_waits_until_all_nodes_are_there() -> None:
     async with watching(*printing(0, 1, 1, 2)) as nodes:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await nodes.wait_complete()
 
 
@@ -47,7 +47,7 @@ async def test_it_waits_until_all_nodes_are_there() -> None:
 )
 async def test_a_lost_node_and_a_silent_cluster_are_failures(command: tuple[str, ...], says: str) -> None:
     async with watching(*command) as nodes:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await nodes.wait_complete()
             with pytest.raises(NodesLost, match=says):
                 await nodes.watch()

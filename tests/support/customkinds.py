@@ -56,7 +56,7 @@ async def widgets(api: Api, schema: dict[str, Any], **version: Any) -> AsyncIter
     made = await api.create(DEFINITIONS, definition_in(group, schema, **version))
     assert made.code == 201, made.body
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await api.get(api.at("widgets", group=group))).code != 200:  # noqa: ASYNC110 - HTTP has no event
                 await asyncio.sleep(0.05)
         yield Widgets(api, group)

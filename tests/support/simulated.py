@@ -79,7 +79,7 @@ async def simulator_process(*arguments: str) -> AsyncIterator[SimulatorProcess]:
     )
     assert process.stderr is not None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "http://" not in (line := (await process.stderr.readline()).decode()):
                 assert line, "the simulator ended before it listened"
         yield SimulatorProcess(process, line.split()[-1])

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pybrix.api.identity import ObjectKey
-from tests.support.apiserver import Ran, RunningApiServer, running_api_server
+from tests.support.apiserver import Ran, RunningApiServer, read_until, running_api_server, start_kubectl
 
 WEB = """
 apiVersion: apps/v1
@@ -229,7 +229,7 @@ async def test_bound_pod_ends_gracefully(server: RunningApiServer) -> None:
         assert answer.status == 201
     deleting = asyncio.ensure_future(server.kubectl("delete", "pod", "one", "--grace-period=20"))
     subscription = server.store.subscribe("pods")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         change = await subscription.next()
     assert change is not None
     assert change.object.data["metadata"]["deletionGracePeriodSeconds"] == 20
@@ -265,9 +265,15 @@ async def test_wait_and_rollout_status_follow_conditions(server: RunningApiServe
 
 
 async def test_get_watches(server: RunningApiServer) -> None:
-    watching = asyncio.ensure_future(server.kubectl("get", "cm", "-w", "--request-timeout=3s", "--no-headers"))
-    await ok(server, "create", "configmap", "c", "--from-literal=k=v")
-    assert "c" in (await watching).out
+    await ok(server, "create", "configmap", "there", "--from-literal=k=v")
+    watching = await start_kubectl(server.kubeconfig, "get", "cm", "-w", "--no-headers")
+    try:
+        await read_until(watching, "there")
+        await ok(server, "create", "configmap", "later", "--from-literal=k=v")
+        assert (await read_until(watching, "later")).split()[:2] == ["later", "1"]
+    finally:
+        watching.kill()
+        await watching.communicate()
 
 
 async def test_custom_kind_from_definition_to_deletion(server: RunningApiServer) -> None:

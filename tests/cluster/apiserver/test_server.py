@@ -132,7 +132,7 @@ async def test_stopping_server_ends_its_watches_in_order(tmp_path: Path) -> None
         query = {"watch": "true", "resourceVersion": str(server.store.revision)}
         async with server.session.get("/api/v1/configmaps", params=query) as response:
             reading = asyncio.ensure_future(response.read())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(50):
                 await server.server.stop()
                 assert await reading == b""
 

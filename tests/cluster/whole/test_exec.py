@@ -30,7 +30,7 @@ def pod() -> dict[str, Any]:
                 {
                     "name": "main",
                     "image": "local/sh",
-                    "command": ["/bin/sh", "-c", "echo hello >/data/greeting; exec sleep 1000"],
+                    "command": ["/bin/sh", "-c", "echo hello >/data/greeting; echo ready; exec sleep 1000"],
                     "env": [{"name": "COLOUR", "value": "blue"}],
                     "volumeMounts": [{"name": "data", "mountPath": "/data"}],
                 }
@@ -57,7 +57,7 @@ async def in_terminal(cluster: WholeCluster, *args: str, typed: str) -> str:
         except OSError:
             return b""
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while chunk := await asyncio.to_thread(read):
             shown += chunk
         await process.wait()
@@ -73,6 +73,7 @@ async def test_commands_run_inside_containers(tmp_path: Path) -> None:
     async with whole_cluster(tmp_path) as cluster:
         await cluster.apply(pod())
         box = await cluster.until(Pod, "box", lambda p: p.is_ready)
+        await cluster.until_log("box", "ready")
         # Environment, files, host name and address are the container's.
         out = await cluster.kubectl(
             "exec", "box", "--", "/bin/sh", "-c", 'cat /data/greeting; echo "$COLOUR"; hostname'
@@ -106,7 +107,8 @@ async def test_commands_run_inside_containers(tmp_path: Path) -> None:
         kept = await cluster.until(Pod, "kept", lambda p: bool(p.status.container_statuses))
         container_id = kept.status.container_statuses[0].container_id
         await cluster.eventually(lambda: _has_visitor(container_id))
-        async with asyncio.timeout(15):
+        # Long before its grace is over.
+        async with asyncio.timeout(50):
             await cluster.kubectl("delete", "pod", "kept", "--grace-period=60")
             await visit
 

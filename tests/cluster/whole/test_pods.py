@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from pybrix.api.core import Pod
-from tests.support.apiserver import KUBECTL
+from tests.support.apiserver import KUBECTL, read_until, start_kubectl
 from tests.support.wholecluster import WholeCluster, whole_cluster
 
 pytestmark = pytest.mark.skipif(KUBECTL is None, reason="needs kubectl")
@@ -48,7 +47,7 @@ def pod(name: str, *containers: dict[str, Any], labels: dict[str, str] | None = 
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "namespace": "default", "labels": labels or {}},
-        "spec": {"containers": list(containers), "terminationGracePeriodSeconds": 2, **spec},
+        "spec": {"containers": list(containers), "terminationGracePeriodSeconds": 20, **spec},
     }
 
 
@@ -123,10 +122,11 @@ async def test_init_containers_sidecars_hooks_and_probes(tmp_path: Path) -> None
         await cluster.until(Pod, "grpc", lambda p: p.is_ready)
         await cluster.until(Pod, "broken", lambda p: p.status.container_statuses[0].restart_count > 0)
         assert "Liveness probe failed" in (await cluster.until_event("broken", "Unhealthy")).message
-        log = asyncio.create_task(cluster.kubectl("logs", "-f", "web", "-c", "main"))
-        await asyncio.sleep(0.3)
+        log = await start_kubectl(cluster.kubeconfig, "logs", "-f", "web", "-c", "main")
+        await read_until(log, "/ready")
         await cluster.kubectl("delete", "pod", "web")
-        assert "/bye" in await log
+        out, err = await log.communicate()
+        assert "/bye" in out.decode(), err.decode()
         told = (tmp_path / "hooks").read_text().split()
         assert (told[0], told.count("pre")) == ("post", 1)
 

@@ -201,14 +201,14 @@ async def test_an_etcd_that_lost_its_quorum_is_named_and_loses_nothing() -> None
             # Until the last one knows that it is alone, it is slow.
             return isinstance((await publisher.publish(USER, three)).error, NoQuorum)
 
-        await until(is_named, 20)
+        await until(is_named)
         assert (await publisher.publish(USER, three)).record == before
         await cluster[1].start()
 
         async def is_back() -> bool:
             return (await publisher.publish(USER, three)).error is None
 
-        await until(is_back, 20)
+        await until(is_back)
         record = await published(publisher, three)
         assert record.version == before.version + 1
         assert [node.name for node in record.nodes] == ["c-0", "c-1", "c-2"]

@@ -84,7 +84,7 @@ async def test_what_nobody_keeps_ends(kind: str) -> None:
         async def is_gone() -> bool:
             return not await store.read([f"{GROUP}a"])
 
-        await until(is_gone, 20)
+        await until(is_gone)
         # The lease is over, and keeping goes on with another one.
         await store.keep(GROUP, {f"{GROUP}a": b"1"}, 60)
         assert await store.read([f"{GROUP}a"])
@@ -268,7 +268,7 @@ async def test_the_node_of_a_cluster_that_has_the_key() -> None:
             said = [await each.redis("CLUSTER", "INFO") for each in (one, two)]
             return all("cluster_state:ok" in str(text) for text in said)
 
-        await until(is_whole, 30)
+        await until(is_whole)
         for server in (one, two):
             async with opened(server.server(mode="Cluster")) as store:
                 assert await put(store)

@@ -71,7 +71,7 @@ async def instance(redis: RedisConfiguration, directory: Path, *, wait: bool = T
     task = asyncio.ensure_future(admission.run())
     try:
         if wait:
-            await asyncio.wait_for(admission.first_answer.wait(), 5)
+            await asyncio.wait_for(admission.first_answer.wait(), 60)
         yield Instance(admission, published)
     finally:
         task.cancel()

@@ -176,7 +176,7 @@ async def test_a_partitioned_brain_decides_alone_and_catches_up(place: Path) -> 
                 seen = [await loads(each) for each in brains]
                 return seen[0] == seen[1] == seen[2] and sum(seen[0].values()) >= 4
 
-            await until(is_one, 15.0)
+            await until(is_one)
 
 
 async def test_a_brain_that_vanishes_counts_until_its_requests_can_no_longer_be_believed(place: Path) -> None:

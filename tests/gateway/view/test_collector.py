@@ -65,7 +65,7 @@ class Following:
         self.changed.set()
 
     async def next_view(self) -> ClusterView:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self.changed.wait()
         self.changed.clear()
         return self.views[-1]
@@ -94,7 +94,7 @@ async def following(
     synced = asyncio.Event()
     task = asyncio.ensure_future(collector.run(synced))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await synced.wait()
         world.changed.clear()
         yield world
