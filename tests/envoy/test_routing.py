@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from pybrix.envoy import wire
 from pybrix.envoy.local_replies import MAX_HEADERS, MAX_HEADERS_KIB
 from pybrix.envoy.xds import render_xds
 from tests.support.gateway_parts import Request, eventually, response
-from tests.support.real_envoy import BODY_LIMIT_BYTES, CHAT, Gateway
+from tests.support.real_envoy import BODY_LIMIT_BYTES, CHAT, Gateway, start_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -250,14 +251,16 @@ async def test_engines_that_cannot_be_reached_are_503(gateway: Gateway) -> None:
     assert (answer.status, error["code"], answer.headers["retry-after"]) == (503, "endpoint_unreachable", "5")
 
 
-async def test_an_engine_that_says_nothing_for_too_long_is_504(gateway: Gateway) -> None:
+async def test_an_engine_that_says_nothing_for_too_long_is_504() -> None:
     async def hang(request: Request, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
-    gateway.engines[0].reply = hang
-    gateway.brain.route("default/m", gateway.engines[0].pod)
-    async with gateway.client.post(CHAT, json={"model": "m"}) as answer:
-        error = (await answer.json())["error"]
+    async with AsyncExitStack() as stack:
+        gateway = await start_gateway(stack, stream_idle_timeout_s=1.5)
+        gateway.engines[0].reply = hang
+        gateway.brain.route("default/m", gateway.engines[0].pod)
+        async with gateway.client.post(CHAT, json={"model": "m"}) as answer:
+            error = (await answer.json())["error"]
     assert (answer.status, error["code"]) == (504, "timeout")
 
 
