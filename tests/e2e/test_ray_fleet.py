@@ -123,14 +123,23 @@ class Fleet:
         found: list[dict[str, Any]] = (await self.installation.get_json("pods", "-l", "ray.io/is-ray-node"))["items"]
         return found
 
-    async def restarts(self) -> int:
-        statuses = [s for pod in await self.pods() for s in pod["status"].get("containerStatuses", [])]
-        return sum(status["restartCount"] for status in statuses)
+    async def restarts(self, *of: tuple[str, str]) -> list[int]:
+        """Return how often containers were started anew, by pod and container."""
+        counts = {
+            (pod["metadata"]["name"], status["name"]): int(status["restartCount"])
+            for pod in await self.pods()
+            for status in pod["status"].get("containerStatuses", [])
+        }
+        return [counts[each] for each in of]
 
     async def kill(self, node_type: str, program: str) -> None:
         """Kill a process of Ray in the first pod of a type, and wait until the loss is noticed."""
         pod = next(p for p in await self.pods() if p["metadata"]["labels"]["ray.io/node-type"] == node_type)
-        before = await self.restarts()
+        cluster = pod["metadata"]["labels"]["ray.io/cluster"]
+        # Ray ends and begins anew in its container, and so does the engine, which lost a node. Each of them has to: Ray
+        # alone may do so twice before the engine knows.
+        concerned = ((pod["metadata"]["name"], f"ray-{node_type}"), (f"{cluster}-head", "engine"))
+        before = await self.restarts(*concerned)
         # Processes that have ended, and those of others, have no environment to be read.
         victim = next(
             process
@@ -141,9 +150,8 @@ class Fleet:
         victim.kill()
 
         async def is_noticed() -> bool:
-            return await self.restarts() >= before + 2
+            return all(now > then for now, then in zip(await self.restarts(*concerned), before, strict=True))
 
-        # Ray ends and begins anew in its container, and so does the engine, which lost a node.
         await eventually(is_noticed, f"{program} is killed and nothing begins anew", timeout_s=FORMED_S)
 
 

@@ -14,13 +14,13 @@ import pytest
 from pybrix.simulator.multinode import NodesLost, RayNodes
 
 
-def printing(*counts: int, ends: bool = False) -> tuple[str, ...]:
-    """Return a command that says these numbers of nodes, one each 50 ms, and then ends or says the last for ever."""
+def printing(*lines: str, ends: bool = False) -> tuple[str, ...]:
+    """Return a command that names these nodes, a line each 50 ms, and then ends or says the last for ever."""
     body = f"""
 import sys, time, itertools
-counts = {list(counts)!r}
-for count in counts if {ends!r} else itertools.chain(counts, itertools.repeat(counts[-1])):
-    print(count, flush=True)
+lines = {list(lines)!r}
+for line in lines if {ends!r} else itertools.chain(lines, itertools.repeat(lines[-1])):
+    print(line, flush=True)
     time.sleep(0.05)
 """
     return (sys.executable, "-c", body)
@@ -36,20 +36,34 @@ async def watching(*command: str, wanted: int = 2) -> AsyncIterator[RayNodes]:
 
 
 async def test_it_waits_until_all_nodes_are_there() -> None:
-    async with watching(*printing(0, 1, 1, 2)) as nodes:
+    async with watching(*printing("", "a", "a", "a b")) as nodes:
         async with asyncio.timeout(60):
             await nodes.wait_complete()
 
 
 @pytest.mark.parametrize(
     ("command", "says"),
-    [(printing(2, 2, 1), "has 1 of 2 nodes"), (printing(2, 2, ends=True), "does not answer")],
+    [
+        pytest.param(printing("a b", "a b", "a"), "1 of 2 nodes left", id="a node is lost"),
+        pytest.param(printing("a b", "a b", "a c"), "1 of 2 nodes left", id="it is back before anybody looked"),
+        pytest.param(printing("a b", "a c b", "a c"), "1 of 2 nodes left", id="it is back before its loss is noticed"),
+        pytest.param(printing("a b", "c d"), "2 of 2 nodes left", id="the cluster is another one"),
+        pytest.param(printing("a b", "a b", ends=True), "does not answer", id="nobody says"),
+    ],
 )
 async def test_a_lost_node_and_a_silent_cluster_are_failures(command: tuple[str, ...], says: str) -> None:
     async with watching(*command) as nodes:
         async with asyncio.timeout(60):
             await nodes.wait_complete()
             with pytest.raises(NodesLost, match=says):
+                await nodes.watch()
+
+
+async def test_nodes_that_it_is_not_spread_over_may_go() -> None:
+    async with watching(*printing("a b c", "a b", "d")) as nodes:
+        async with asyncio.timeout(30):
+            await nodes.wait_complete()
+            with pytest.raises(NodesLost, match="2 of 2 nodes left"):
                 await nodes.watch()
 
 

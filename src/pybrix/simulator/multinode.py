@@ -17,15 +17,18 @@ SILENCE_S = 10.0
 
 
 class NodesLost(PybrixError):
-    """The Ray cluster has fewer nodes than the engine is spread over."""
+    """A node that the engine is spread over has left the Ray cluster."""
 
 
 class RayNodes:
-    """The nodes of one Ray cluster.
+    """The nodes of one Ray cluster that an engine is spread over.
+
+    It is spread over certain nodes, not over a number of them: one that is lost and comes back is another node, without
+    the engine's part. On a busy machine it may be back before anybody has looked.
 
     Args:
-        wanted: nodes that the engine is spread over.
-        command: prints the number of nodes, a line a second.
+        wanted: how many nodes the engine is spread over.
+        command: prints the names of the nodes that are alive, a line a second, those to be preferred first.
     """
 
     def __init__(self, address: str, wanted: int, command: tuple[str, ...] | None = None) -> None:
@@ -34,6 +37,7 @@ class RayNodes:
         self._command = command or (sys.executable, "-m", "pybrix.simulator.raynodes", address)
         self._process: asyncio.subprocess.Process | None = None
         self._has_spoken = False
+        self._mine: frozenset[str] = frozenset()
 
     async def wait_complete(self) -> None:
         """Return when the cluster has all its nodes. One that is not there (yet) is waited for."""
@@ -42,7 +46,8 @@ class RayNodes:
             if alive is None:
                 await self.stop()
                 await asyncio.sleep(RETRY_S)
-            elif alive >= self._wanted:
+            elif len(alive) >= self._wanted:
+                self._mine = frozenset(alive[: self._wanted])
                 return
 
     async def watch(self) -> None:
@@ -52,8 +57,8 @@ class RayNodes:
             NodesLost: always, in the end.
         """
         while (alive := await self._next()) is not None:
-            if alive < self._wanted:
-                raise NodesLost(f"the Ray cluster at {self._address} has {alive} of {self._wanted} nodes")
+            if left := len(self._mine.difference(alive)):
+                raise NodesLost(f"{left} of {self._wanted} nodes left the Ray cluster at {self._address}")
         raise NodesLost(f"the Ray cluster at {self._address} does not answer")
 
     async def stop(self) -> None:
@@ -64,8 +69,8 @@ class RayNodes:
                 process.kill()
             await process.wait()
 
-    async def _next(self) -> int | None:
-        """Return how many nodes there are now; None when nobody says."""
+    async def _next(self) -> list[str] | None:
+        """Return which nodes there are now; None when nobody says."""
         if self._process is None:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
@@ -76,5 +81,5 @@ class RayNodes:
             async with asyncio.timeout(6 * SILENCE_S if not self._has_spoken else SILENCE_S):
                 line = await self._process.stdout.readline()
                 self._has_spoken = bool(line)
-                return int(line) if line else None
+                return line.decode().split() if line else None
         return None
