@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pybrix.api.config import GatewayConfiguration
+from pybrix.base.cancellation import run_cancellable
 from pybrix.base.clock import Clock, format_rfc3339
 from pybrix.gateway.admission.accounts import Accounts, AccountsFile
 from pybrix.gateway.admission.gate import FindUser, Gate
@@ -92,7 +93,7 @@ class Admission:
     async def run(self) -> None:
         """Keep in touch with Redis until cancelled; returns at once where there is none."""
         if self._sharing is not None:
-            await self._sharing.run()
+            await run_cancellable(self._sharing.run())
 
     async def aclose(self) -> None:
         """Tell Redis what it does not know yet, and close what is open to it."""

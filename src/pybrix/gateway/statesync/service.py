@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from pybrix.api.config import GatewayConfiguration
+from pybrix.base.cancellation import cancel_until_ended
 from pybrix.base.clock import Clock
 from pybrix.gateway.indexes.learnt import LearntModel
 from pybrix.gateway.indexes.load import LoadTable
@@ -41,7 +42,6 @@ LONGEST_BACKOFF_S = 2.0
 WAIT_S = 0.5
 """How long a read waits for the next message."""
 GOODBYE_S = 2.0
-CANCEL_AGAIN_S = 0.1
 _SLICE = 16
 """Messages that are taken in at once."""
 
@@ -153,11 +153,7 @@ class StateSync:
         try:
             await asyncio.wait(tasks)
         finally:
-            # Redis's client may swallow a cancellation that comes while it connects: so until they have ended.
-            while tasks:
-                for task in tasks:
-                    task.cancel()
-                _, tasks = await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
+            await cancel_until_ended(*tasks)
 
     async def _go_on(self, loop: Callable[[], Awaitable[None]]) -> None:
         """Run a loop again whenever it fails: requests are decided all the same."""
