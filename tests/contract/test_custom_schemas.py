@@ -181,6 +181,17 @@ async def test_numbers_without_a_fraction_are_integers(api: Api, number: str) ->
         assert (await kind.patch({"spec": {"replicas": 1.5}})).code == 422
 
 
+async def test_a_number_that_becomes_a_boolean_has_changed(api: Api) -> None:
+    """Values are compared as JSON: https://datatracker.ietf.org/doc/html/rfc6902#section-4.6."""
+    async with widgets(api, SCHEMA) as kind:
+        made = await kind.create({"ports": [{"port": 1}], "template": {"on": 1}})
+        refused = await kind.patch({"spec": {"ports": [{"port": True}]}})
+        assert refused.code == 422
+        patched = await kind.patch({"spec": {"template": {"on": True}}})
+        assert patched.body["spec"]["template"] == {"on": True}
+        assert patched.body["metadata"]["generation"] == made.body["metadata"]["generation"] + 1
+
+
 async def test_every_error_is_a_cause_with_its_path(api: Api) -> None:
     async with widgets(api, SCHEMA) as kind:
         spec = {"replicas": 11, "size": "huge", "ports": [{"port": "x"}, {}], "tags": ["a", "a"], "limits": {"cpu": []}}

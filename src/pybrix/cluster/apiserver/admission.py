@@ -7,6 +7,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from pybrix.api.names import CLAIM_PROTECTION
+from pybrix.cluster.apiserver.equality import is_same_json
 from pybrix.cluster.apiserver.failures import Cause, bad_request, forbidden_field, invalid, invalid_value
 from pybrix.cluster.apiserver.kinds.addresses import NetworkFull, choose_address, is_address_of
 from pybrix.cluster.apiserver.kinds.defaults import default_object, qos_class
@@ -302,7 +303,7 @@ def bump_generation(served: ResourceType, old: Data, new: Data) -> None:
     before = {k: v for k, v in old.items() if k not in apart}
     after = {k: v for k, v in new.items() if k not in apart}
     generation = old["metadata"].get("generation", 1)
-    new["metadata"] = {**new["metadata"], "generation": generation + (before != after)}
+    new["metadata"] = {**new["metadata"], "generation": generation + (not is_same_json(before, after))}
 
 
 def _address_cause(address: str, detail: str) -> Cause:

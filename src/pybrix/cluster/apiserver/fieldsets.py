@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from pybrix.cluster.apiserver.equality import is_same_json
 from pybrix.cluster.apiserver.schema.shape import ANY, Field, Form, ListType, Shape
 
 FieldSet = dict[str, Any]
@@ -125,7 +126,7 @@ def changed_fields(old: Any, new: Any, described: Field) -> tuple[FieldSet, Fiel
     removed: FieldSet = {}
     for name, part in after.items():
         earlier = before.get(name, _ABSENT)
-        if earlier is part or earlier == part:
+        if earlier is part or is_same_json(earlier, part):
             continue
         below = child_field(shape, name) if before is old else shape.as_item
         if earlier is _ABSENT:

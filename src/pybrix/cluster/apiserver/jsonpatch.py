@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from pybrix.cluster.apiserver.equality import is_same_json
+
 MAX_OPERATIONS = 10_000
 MAX_COPIED_BYTES = 3 * 1024 * 1024
 
@@ -65,7 +67,7 @@ def _apply(document: Any, operation: dict[str, Any]) -> None:
         case "copy":
             _add(document, path, copy.deepcopy(_get(document, _pointer(operation, "from"))))
         case "test":
-            if _get(document, path) != _value(operation):
+            if not is_same_json(_get(document, path), _value(operation)):
                 raise PatchDoesNotApply(f"testing value {operation['path']} failed")
         case other:
             raise MalformedPatch(f"unexpected kind of operation {other!r}")

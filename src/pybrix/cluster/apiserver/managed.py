@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from pybrix.cluster.apiserver import fieldsets
+from pybrix.cluster.apiserver.equality import is_same_json
 from pybrix.cluster.apiserver.fieldsets import FieldSet
 from pybrix.cluster.apiserver.schema.decode import WrongType, decode_struct
 from pybrix.cluster.apiserver.schema.shape import Field, Shape
@@ -114,7 +115,7 @@ def own_update(
     if old is None:
         return {by: fieldsets.fields_of(managed_part(new), root)}
     before, after = managed_part(old), managed_part(new)
-    if before == after:
+    if is_same_json(before, after):
         return dict(owners)
     changed, removed = fieldsets.changed_fields(before, after, root)
     touched = fieldsets.union(changed, removed)

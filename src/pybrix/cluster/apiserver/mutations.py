@@ -13,6 +13,7 @@ from typing import Any
 
 from pybrix.api.identity import ObjectKey
 from pybrix.cluster.apiserver import fieldsets
+from pybrix.cluster.apiserver.equality import is_same_json
 from pybrix.cluster.apiserver.failures import failure, qualified
 from pybrix.cluster.apiserver.jsonpatch import MalformedPatch, PatchDoesNotApply, apply_json_patch
 from pybrix.cluster.apiserver.kinds.mutating import JSON_PATCH, compile_mutation, compile_policy_expression
@@ -69,7 +70,7 @@ class Mutations:
                     continue
                 before = change.new
                 change = self._invoke(found, change, settle)
-                if change.new != before and not is_again:
+                if not is_again and not is_same_json(change.new, before):
                     for earlier in invocations:
                         if earlier is not found and earlier.was_invoked and earlier.compiled.is_reinvocable:
                             earlier.is_wanted_again = True

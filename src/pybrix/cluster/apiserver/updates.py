@@ -10,6 +10,7 @@ from pybrix.cluster.apiserver import admission, managed
 from pybrix.cluster.apiserver.chain import AdmissionChain
 from pybrix.cluster.apiserver.creation import Creation
 from pybrix.cluster.apiserver.deletion import is_removable
+from pybrix.cluster.apiserver.equality import is_same_json
 from pybrix.cluster.apiserver.failures import bad_request, invalid, invalid_value, no_such_path
 from pybrix.cluster.apiserver.kinds.definitions import definition_status
 from pybrix.cluster.apiserver.matching import Change
@@ -131,7 +132,7 @@ class Updates:
         new["metadata"] = {k: v for k, v in new["metadata"].items() if k != "managedFields"}
         if entries:
             new["metadata"]["managedFields"] = entries
-        if options.is_dry_run or new == old:
+        if options.is_dry_run or is_same_json(new, old):
             check_size(new)
             return new
         if is_removable(new):

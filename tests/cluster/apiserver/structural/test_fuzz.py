@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pybrix.api.identity import ObjectKey
@@ -155,6 +155,7 @@ in_process = settings(max_examples=150, deadline=None, suppress_health_check=[He
 
 
 @in_process
+@example(seed=4_294_967_295, new=True)
 @given(seed=st.integers(0, 2**32), new=values)
 def test_any_mutation_of_an_object_is_taken_or_refused(objects: Objects, seed: int, new: Any) -> None:
     choice = random.Random(seed)

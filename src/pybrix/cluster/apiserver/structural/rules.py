@@ -13,6 +13,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
+from pybrix.cluster.apiserver.equality import is_same_json
 from pybrix.cluster.apiserver.failures import Cause, duplicate, invalid_value
 from pybrix.cluster.apiserver.structural import cel, paths
 from pybrix.cluster.apiserver.structural.schema import ABSENT, Node, Rule
@@ -96,7 +97,7 @@ class _Walk:
     def visit(self, value: Any, node: Node, old: Any, path: str, *, is_object: bool = False) -> None:
         if value is None or not node.has_rules or self.left <= 0:
             return
-        is_same = old is not ABSENT and old == value
+        is_same = old is not ABSENT and is_same_json(old, value)
         for rule in node.rules:
             self._check(rule, value, node, old, path, is_same=is_same, is_object=is_object)
         if isinstance(value, dict):

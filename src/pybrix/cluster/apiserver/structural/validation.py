@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from pybrix.cluster.apiserver.equality import is_same_json
 from pybrix.cluster.apiserver.failures import Cause, duplicate, invalid_value, not_supported, required
 from pybrix.cluster.apiserver.structural import cel, paths
 from pybrix.cluster.apiserver.structural.formats import is_format
@@ -72,7 +73,7 @@ def _wrong_type(path: str, value: Any, wanted: str) -> Cause:
 
 
 def _validate(value: Any, node: Node, old: Any, path: str, causes: list[Cause]) -> None:
-    if len(causes) >= MAX_CAUSES or (old is not ABSENT and _is_same(old, value)):
+    if len(causes) >= MAX_CAUSES or (old is not ABSENT and is_same_json(old, value)):
         return
     if value is None:
         if not node.is_nullable and (node.type or node.is_int_or_string):
@@ -88,7 +89,7 @@ def _validate(value: Any, node: Node, old: Any, path: str, causes: list[Cause]) 
         _validate_string(value, node.values, path, causes)
     elif not isinstance(value, bool):
         _validate_number(value, node.values, path, causes)
-    if "enum" in node.values and not any(_is_same(value, choice) for choice in node.values["enum"]):
+    if "enum" in node.values and not any(is_same_json(value, choice) for choice in node.values["enum"]):
         choices = [c if isinstance(c, str) else json.dumps(c) for c in node.values["enum"]]
         causes.append(not_supported(path, short_value(value), choices))
     _validate_junctors(value, node, path, causes)
@@ -244,11 +245,6 @@ def _fits(value: Any, node: Node, path: str) -> bool:
 
 def _too_many(path: str, count: int, limit: int) -> Cause:
     return Cause(path, f"Too many: {count}: must have at most {limit} items", "FieldValueTooMany")
-
-
-def _is_same(left: Any, right: Any) -> bool:
-    # In Python true equals 1; in JSON it does not.
-    return bool(left == right) and isinstance(left, bool) == isinstance(right, bool)
 
 
 def short_value(value: Any) -> Any:
