@@ -19,6 +19,7 @@ from pybrix.simulator.failures import parse_failures
 from pybrix.simulator.model import ModelOptions
 from pybrix.simulator.options import SimulatorOptions
 from tests.support.simulated import simulated, simulator_process
+from tests.support.waiting import until_now
 
 OPTIONS = SimulatorOptions(("m", "second"), time_scale=0.0)
 
@@ -120,14 +121,18 @@ async def test_chat_says_in_one_line_what_is_wrong(unused_tcp_port: int) -> None
 
 
 async def test_drain_waits_for_the_last_request() -> None:
-    options = SimulatorOptions(("m",), model=ModelOptions(decode_step_s=0.02))
+    options = SimulatorOptions(("m",), model=ModelOptions(decode_step_s=0.5))
     async with simulated(options) as engine:
-        body = {"prompt": "x", "stream": True, "max_tokens": 60, "ignore_eos": True}
+        body = {"prompt": "x", "stream": True, "max_tokens": 200, "ignore_eos": True}
         async with engine.client.post("/v1/completions", json=body) as response:
+            await response.content.readline()
             draining = asyncio.create_task(
                 run("sidecar", "drain", "--url", engine.url, "--settle-s", "0", "--poll-interval-s", "0.02")
             )
-            assert b"[DONE]" in await response.read()
+            # It has the answer to the first look when it asks for the second one.
+            await until_now(lambda: draining.done() or engine.answered["/metrics"] >= 2)
+            assert not draining.done()
+        # The client goes away, and with it the last request.
         code, out, _ = await draining
     assert code == 0
     assert out.startswith("pybrix sidecar drain: idle after ")

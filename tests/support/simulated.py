@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from pybrix.base.clock import SystemClock
@@ -27,6 +29,8 @@ class Simulated:
     server: SimulatorServer
     client: aiohttp.ClientSession
     url: str
+    answered: Counter[str]
+    """Answers that were begun, by path."""
 
     async def chat(self, text: str, **fields: Any) -> dict[str, Any]:
         """Ask and return the decoded answer."""
@@ -43,14 +47,21 @@ async def simulated(options: SimulatorOptions) -> AsyncIterator[Simulated]:
     clock = SystemClock()
     engine = SimulatedEngine(options, clock)
     server = SimulatorServer(options, engine, clock)
-    test_server = TestServer(server.build())
+    app = server.build()
+    answered: Counter[str] = Counter()
+
+    async def count(request: web.Request, _: web.StreamResponse) -> None:
+        answered[request.path] += 1
+
+    app.on_response_prepare.append(count)
+    test_server = TestServer(app)
     async with asyncio.TaskGroup() as tasks:
         steps = tasks.create_task(engine.run())
         await test_server.start_server(shutdown_timeout=0.01)
         url = str(test_server.make_url("/"))
         try:
             async with aiohttp.ClientSession(base_url=url) as client:
-                yield Simulated(engine, server, client, url.rstrip("/"))
+                yield Simulated(engine, server, client, url.rstrip("/"), answered)
         finally:
             await test_server.close()
             steps.cancel()
