@@ -17,6 +17,7 @@ import msgspec
 from pybrix.api.config import GatewayConfiguration
 from pybrix.envoy.admin import EnvoyAdmin
 from pybrix.envoy.binary import find_envoy
+from pybrix.envoy.clusters import endpoints_file_name
 from pybrix.envoy.files import XdsWriter
 from pybrix.envoy.paths import EnvoyPaths
 from pybrix.envoy.process import EnvoyProcess
@@ -58,16 +59,24 @@ class Gateway:
 
     async def apply(self, models: Sequence[ModelCluster]) -> None:
         """Write models and wait until Envoy has read every file that changed."""
-        updates = r"(cluster_manager\.cds|http\.gateway\.rds\.gateway)\.update_success|cluster\..*\.update_success"
-        before = await self.admin.stats(updates)
-        changed = self.writer.write(render_xds(self.config, models, self.paths, self.users))
+        before = await self.admin.stats(r"update_success$")
+        changed = {*self.writer.write(render_xds(self.config, models, self.paths, self.users))}
+        counters = {
+            self.paths.clusters.name: "cluster_manager.cds.update_success",
+            self.paths.routes.name: "http.gateway.rds.gateway.update_success",
+            self.paths.listeners.name: "listener_manager.lds.update_success",
+        }
+        for model in models:
+            # In names of statistics, Envoy has no colons.
+            counters[endpoints_file_name(model.name)] = f"cluster.{model.name.replace(':', '_')}.update_success"
+        # A file of endpoints that is gone is not read again.
+        awaited = [counters[name] for name in changed & counters.keys()]
 
         async def is_read() -> bool:
-            now = await self.admin.stats(updates)
-            return sum(now.values()) > sum(before.values())
+            now = await self.admin.stats(r"update_success$")
+            return all(now.get(name, 0) > before.get(name, 0) for name in awaited)
 
-        if changed:
-            await eventually(is_read)
+        await eventually(is_read)
         assert await self.admin.rejected_updates() == {}
 
     async def reset(self) -> None:
