@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from pybrix.api.config import RedisConfiguration
 from tests.support.waiting import until
 
-START_ATTEMPTS_S = 10.0
+START_ATTEMPTS_S = 30.0
 
 
 def find_redis() -> Path:
