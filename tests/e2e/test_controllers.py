@@ -44,10 +44,17 @@ async def test_a_kind_without_controller_says_so(installation: Installation) -> 
     condition = await apply_and_wait(installation, kind)
     assert condition["reason"] == "NotImplemented"
     assert kind in condition["message"]
-    events = await installation.get_json(
-        "events", "--field-selector", f"reason=NotImplemented,involvedObject.kind={kind}"
-    )
-    assert [event["count"] for event in events["items"]] == [1]
+    counts: list[int] = []
+
+    async def is_told() -> bool:
+        selector = f"reason=NotImplemented,involvedObject.kind={kind}"
+        events = await installation.get_json("events", "--field-selector", selector)
+        counts[:] = [event["count"] for event in events["items"]]
+        return bool(counts)
+
+    # It is written after the condition.
+    await eventually(is_told, "an event tells the same")
+    assert counts == [1]
 
 
 async def test_controllers_that_are_killed_come_back(installation: Installation) -> None:

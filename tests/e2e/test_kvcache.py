@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 
 from pybrix.api.core import Pod
 from pybrix.api.identity import ObjectKey
-from pybrix.controllers.membership.errors import AuthenticationFailed
+from pybrix.controllers.membership.errors import AuthenticationFailed, NoQuorum, TimedOut, Unreachable
 from pybrix.controllers.membership.etcd import EtcdStore
 from pybrix.controllers.membership.keys import Keys, cache_keys, pool_keys
 from pybrix.controllers.membership.records import Record, decode
@@ -101,15 +101,15 @@ async def test_an_object_is_put_through_one_member_and_got_through_another(insta
 
     async def is_fetched() -> bool:
         try:
-            return "sum 499500" in (await run(sys.executable, "-c", FETCH, *endpoints, timeout_s=4)).stdout
+            return "sum 499500" in (await run(sys.executable, "-c", FETCH, *endpoints, timeout_s=10)).stdout
         except TimeoutError:
             # It waits for its etcd, and would go on with that once there is one.
             return False
 
     # A vineyardd that another one joins while it is asked may end by an assertion of its own; its pod starts it again.
-    await eventually(is_fetched, "an object of one member comes through the other", timeout_s=60, interval_s=1)
+    await eventually(is_fetched, "an object of one member comes through the other", timeout_s=90, interval_s=1)
     await it.kubectl("delete", "pod", "shared-etcd-0", "--timeout=60s")
-    await eventually(is_fetched, "the same once the etcd is another pod", timeout_s=60, interval_s=1)
+    await eventually(is_fetched, "the same once the etcd is another pod", timeout_s=90, interval_s=1)
 
     shown = await run(*PYBRIX, "kvcache", "status", "shared", "--data-dir", str(it.data_dir), "-o", "json")
     said = json.loads(shown.checked())
@@ -327,6 +327,12 @@ async def life(it: Installation, *, outage_s: float) -> None:
             # Three quarters have to go to three new members, and half comes from the two that leave.
             assert moved(first.owners, second.owners) == 3072
             assert moved(second.owners, third.owners) == 2048
+
+        async def are_four() -> bool:
+            return len((await it.get_json("pods"))["items"]) == 4
+
+        # Those that left the pools are not away: they are gone.
+        await eventually(are_four, "two members of each pool", timeout_s=60)
         uids = {pod["metadata"]["uid"] for pod in (await it.get_json("pods"))["items"]}
         async with watching_rollouts(it, most_away=1):
             await patch(it, {"cache": {"image": "vineyardd:2"}})
@@ -402,7 +408,16 @@ async def test_managed_servers_ask_for_their_password_keep_the_membership_and_go
         return {*ended} <= {pod.metadata.name for pod in pods if pod.is_ready}
 
     await eventually(are_back, "the metadata servers are back", timeout_s=60)
-    assert await records() == first
+    kept: list[tuple[Record, Record]] = []
+
+    async def is_read() -> bool:
+        # A pod of an etcd is ready when it listens, which is before its members agree.
+        with suppress(Unreachable, TimedOut, NoQuorum):
+            kept.append(await records())
+        return bool(kept)
+
+    await eventually(is_read, "the metadata servers answer", timeout_s=60)
+    assert kept == [first]
     for name in ("on-redis", "on-etcd"):
         await it.kubectl("scale", f"kvcachepool/{name}", "--replicas=2")
     await wait_ready(it, "on-redis", "on-etcd", replicas=2)
