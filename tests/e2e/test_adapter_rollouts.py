@@ -88,6 +88,9 @@ async def is_settled(it: Installation, replicas: dict[str, int | None], artifact
     pods = (await it.get_json("pods", "-l", f"model.aibrix.ai/name={BASE}"))["items"]
     if len(pods) != NUM_PODS or any("deletionTimestamp" in p["metadata"] for p in pods):
         return False
+    if not all(Pod.from_dict(each).is_ready for each in pods):
+        # Its engine may not listen yet.
+        return False
     found: dict[str, set[str]] = {}
     async with aiohttp.ClientSession() as session:
         for pod in pods:

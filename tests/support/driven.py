@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import psutil
 
-from tests.support.installation import PYBRIX, Installation
+from tests.support.installation import PYBRIX, Installation, eventually
 
 
 @dataclass
@@ -44,7 +45,15 @@ async def driven(installation: Installation, *, rate_per_s: float = 100, mix: st
     )
     told = asyncio.create_task(process.communicate())
     it = Driven()
+
+    async def has_begun() -> bool:
+        assert process.returncode is None, "the driver has ended"
+        connections = psutil.net_connections("tcp")
+        return any(each.pid == process.pid and each.status == psutil.CONN_ESTABLISHED for each in connections)
+
     try:
+        # Nothing is to happen before there is load.
+        await eventually(has_begun, "the driver is connected")
         yield it
     finally:
         if process.returncode is None:
