@@ -10,7 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from pybrix.base.errors import UsageError
+from pybrix.cli.chat import chat
 from pybrix.cli.datadir import data_dir
 from pybrix.cli.main import COMMANDS
 from pybrix.cli.sidecar import _ENGINES
@@ -118,6 +121,29 @@ async def test_chat_says_in_one_line_what_is_wrong(unused_tcp_port: int) -> None
         code, _, err = await run("chat", "hi", "--url", engine.url)
         assert (code, err) == (1, "pybrix: 401: Unauthorized (give --api-key)\n")
         assert (await run("chat", "hi", "--url", engine.url, "--api-key", "k"))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent", "says"),
+    [
+        (("",), b"", "the question is empty"),
+        (("-",), b"  \n", "the question is empty"),
+        (("-",), b"caf\xe9", "stdin is no text: 'utf-8' codec can't decode byte 0xe9 in position 3"),
+        (("hi", "--api-key", "a\nb"), b"", "the API key has characters that no header can carry"),
+        (("hi", "--api-key", "\u00fc"), b"", "the API key has characters that no header can carry"),
+    ],
+)
+def test_chat_sends_no_nonsense(arguments: tuple[str, ...], sent: bytes, says: str) -> None:
+    # The port is nobody's: had it been asked, that would be the error.
+    got = CliRunner().invoke(chat, ["--url", "http://127.0.0.1:1", *arguments], input=sent)
+    assert isinstance(got.exception, UsageError)
+    assert str(got.exception).startswith(says)
+
+
+def test_chat_asks_no_other_installation_than_the_one_that_is_named(tmp_path: Path) -> None:
+    got = CliRunner().invoke(chat, ["hi", "--data-dir", str(tmp_path / "none")])
+    assert isinstance(got.exception, UsageError)
+    assert str(got.exception).startswith(f"nothing runs on {tmp_path / 'none'}")
 
 
 async def test_drain_waits_for_the_last_request() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pybrix.base.errors import UsageError
 from pybrix.lab.comparison import ALL, check_strategies, plan_cases, run_cases
 from pybrix.lab.generator import generate
 from pybrix.lab.profiles import PROFILES
@@ -118,6 +119,17 @@ def test_saturation_is_between_what_is_kept_up_with_and_what_is_not() -> None:
         return late_ratio(trace, strategy="least-request", pods=2, profile=slow, speed=speed, seed=1)
 
     assert late(full) <= LATE < late(1.3 * full)
+
+
+@pytest.mark.parametrize(
+    ("starts_s", "says"),
+    [([0.0, 1.0], "2 requests are too few"), ([0.0] * 60, "2% of the requests come at its very end")],
+    ids=["too short", "all at once"],
+)
+def test_a_trace_that_nothing_keeps_up_with_is_said_to_be_one(starts_s: list[float], says: str) -> None:
+    trace = make_trace(*(simple(at_s, 64, 1) for at_s in starts_s))
+    with pytest.raises(UsageError, match=says):
+        find_saturation(trace, pods=2, profile=PROFILE)
 
 
 def test_loads_are_shares_of_saturation() -> None:

@@ -56,9 +56,17 @@ def chat(
     from pybrix.base.clock import SystemClock
     from pybrix.base.errors import UsageError
     from pybrix.engine.chat import Answer, ChatClient, ChatError
+    from pybrix.local.layout import Layout
+    from pybrix.local.leftovers import nothing_runs
 
-    text = sys.stdin.read() if question == ("-",) else " ".join(question)
+    text = _from_stdin() if question == ("-",) else " ".join(question)
+    if not text.strip():
+        raise UsageError("the question is empty")
+    if not api_key.isascii() or not api_key.isprintable():
+        raise UsageError("the API key has characters that no header can carry", "give --api-key as it was created")
     installation = None if url else running_installation(data_dir(data_dir_path))
+    if installation is None and url is None and data_dir_path is not None:
+        raise nothing_runs(Layout(data_dir_path))
     client = ChatClient(
         url or (installation.gateway_url if installation else DEFAULT_URL), SystemClock(), api_key=api_key
     )
@@ -90,6 +98,16 @@ def chat(
         return
     print(flush=True)
     print(_footer(answer), file=sys.stderr, flush=True)
+
+
+def _from_stdin() -> str:
+    """Return what is on stdin. Raises UsageError: that is no text."""
+    from pybrix.base.errors import UsageError
+
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as err:
+        raise UsageError(f"stdin is no text: {err}") from err
 
 
 def running_installation(root: Path) -> UpState | None:

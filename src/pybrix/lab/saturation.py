@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from pybrix.base.errors import UsageError
 from pybrix.lab.profiles import EngineProfile
 from pybrix.lab.replay import Replay
 from pybrix.lab.trace import Trace
@@ -18,6 +19,7 @@ YARDSTICK = "least-request"
 LATE = 0.02
 PRECISION = 0.01
 MAX_SPEED = 1e6
+MIN_SPEED = 1e-6
 _Test = Callable[[float], bool]
 
 
@@ -32,12 +34,26 @@ def late_ratio(trace: Trace, *, strategy: str, pods: int, profile: EngineProfile
 
 
 def find_saturation(trace: Trace, *, pods: int, profile: EngineProfile, seed: int = 1) -> float:
-    """Return the highest speed at which `YARDSTICK` keeps up; `MAX_SPEED` for a trace that nothing can saturate."""
+    """Return the highest speed at which `YARDSTICK` keeps up; `MAX_SPEED` for a trace that nothing can saturate.
+
+    Raises:
+        UsageError: the trace is too short, or too much of it comes with its last request: that is late at any speed.
+    """
+    if len(trace.requests) * LATE < 1:
+        raise UsageError(
+            f"{trace.name}: {len(trace.requests)} requests are too few to find the load that saturates anything",
+            f"give {math.ceil(1 / LATE)} or more, or --speed in place of --load",
+        )
 
     def keeps_up(speed: float) -> bool:
         return late_ratio(trace, strategy=YARDSTICK, pods=pods, profile=profile, speed=speed, seed=seed) <= LATE
 
     low, high = _bracket(_capacity_guess(trace, pods, profile), keeps_up)
+    if low <= MIN_SPEED:
+        raise UsageError(
+            f"{trace.name}: more than {LATE:.0%} of the requests come at its very end, so nothing keeps up with it",
+            "give a longer trace, or --speed in place of --load",
+        )
     while high / low > 1.0 + PRECISION and high < MAX_SPEED:
         middle = math.sqrt(low * high)
         if keeps_up(middle):
@@ -61,6 +77,6 @@ def _bracket(guess: float, keeps_up: _Test) -> tuple[float, float]:
             low, high = high, high * 1.5
         return low, high
     low, high = guess / 1.5, guess
-    while low > 1e-6 and not keeps_up(low):
+    while low > MIN_SPEED and not keeps_up(low):
         low, high = low / 1.5, low
     return low, high
