@@ -329,7 +329,8 @@ async def life(it: Installation, *, outage_s: float) -> None:
             assert moved(second.owners, third.owners) == 2048
 
         async def are_four() -> bool:
-            return len((await it.get_json("pods"))["items"]) == 4
+            pods = (await it.get_json("pods"))["items"]
+            return sum(pod["metadata"]["name"].rpartition("-")[0] in names for pod in pods) == 4
 
         # Those that left the pools are not away: they are gone.
         await eventually(are_four, "two members of each pool", timeout_s=60)

@@ -168,6 +168,12 @@ class CacheWorld:
             if controller is not None and controller.uid == workload.uid and pod.metadata.name not in wanted:
                 self.api.remove(pod)
         have = {pod.metadata.name for pod in self.api.all(Pod)}
+        # A rollout replaces its pods under their names; here they get another revision. One is left while it is under
+        # way, and one that is not ready is waited for.
+        for name in sorted(wanted & have)[1 if self.is_rolling else 0 :]:
+            pod = self.get(Pod, name)
+            if pod.is_ready and pod.metadata.labels.get(CONTROLLER_REVISION_HASH) != revision:
+                self.api.change(pod, {"metadata": {"labels": {CONTROLLER_REVISION_HASH: revision}}})
         for name in sorted(wanted - have):
             self._addresses += 1
             metadata = {

@@ -9,8 +9,10 @@ import msgspec
 
 from pybrix.api.apps import Deployment, StatefulSet
 from pybrix.api.conditions import StandardCondition
+from pybrix.api.core import Pod
 from pybrix.api.markers import CustomResource
-from pybrix.api.meta import Object, find_condition, set_condition
+from pybrix.api.meta import find_condition, set_condition
+from pybrix.api.names import CONTROLLER_REVISION_HASH
 from pybrix.controllers.cachecluster.blueprint import Blueprint, Seen
 from pybrix.controllers.cachecluster.members import NOBODY, Membership, has_labels, is_serving
 from pybrix.controllers.membership.outcome import Outcome
@@ -60,20 +62,20 @@ def count(done: Pass) -> Counts:
     workload = done.seen.children.get(done.blueprint.workload)
     pods = [p for p in done.seen.pods if has_labels(p, done.blueprint.members.labels) and not p.is_finished]
     ready = sum(1 for pod in pods if is_serving(pod))
-    updated, is_observed = _updated(workload)
-    return Counts(len(pods), ready, updated, is_observed)
-
-
-def _updated(workload: Object | None) -> tuple[int, bool]:
     if not isinstance(workload, StatefulSet | Deployment):
-        return 0, False
-    status = workload.status
-    is_observed = status.observed_generation >= workload.metadata.generation
-    if isinstance(workload, StatefulSet) and status.observed_generation and not status.updated_replicas:
-        # Between updates all pods are of the current revision, and some servers count none as updated then.
-        same = workload.status.current_revision == workload.status.update_revision
-        return ((workload.status.replicas or 0) if same else 0), is_observed
-    return status.updated_replicas, is_observed
+        return Counts(len(pods), ready, 0, False)
+    is_observed = workload.status.observed_generation >= workload.metadata.generation
+    return Counts(len(pods), ready, _updated(workload, pods), is_observed)
+
+
+def _updated(workload: StatefulSet | Deployment, pods: Sequence[Pod]) -> int:
+    """Return how many of the pods are of the workload's present template."""
+    if isinstance(workload, Deployment):
+        return workload.status.updated_replicas
+    # Not the number in its status: a set that adopts the pods of one before it is new in all its revisions, and nothing
+    # else tells them from pods of its own.
+    revision = workload.status.update_revision
+    return sum(1 for pod in pods if revision and pod.metadata.labels.get(CONTROLLER_REVISION_HASH) == revision)
 
 
 def conditions_of(
