@@ -120,6 +120,7 @@ async def test_a_brain_lives_dies_and_lives_again_while_the_api_is_down(place: P
     assert (kept["model"], kept["endpoint"], kept["state"]) == ("default/m", "a", "running")
 
     status, said = await end(third)
+    address.hang_up()
     assert status == 0, said
     assert list((place / "run").glob("*.sock")) == []
 
