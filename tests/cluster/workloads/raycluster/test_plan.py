@@ -160,8 +160,7 @@ def container(cluster: RayCluster) -> dict[str, Any]:
 
 def test_ray_starts_small_on_the_pods_own_address() -> None:
     found = container(make_cluster())
-    (whole,) = found["args"]
-    before, command = whole.split(" && ")
+    (command,) = found["args"]
     assert command.startswith(f"exec {RAY} start ")
     for flag in ("--head", "--block", "--num-cpus=2", "--node-ip-address=$(POD_IP)", "--include-dashboard=false"):
         assert flag in command.split()
@@ -169,21 +168,6 @@ def test_ray_starts_small_on_the_pods_own_address() -> None:
     environment = {entry["name"]: entry.get("value") for entry in found["env"]}
     assert environment[START_COMMAND] == command
     assert environment["RAY_ADDRESS"] == "$(POD_IP):6379"
-    assert before == "rm -f /tmp/ray/ray_current_cluster", "a head that starts anew must not find itself"
-
-
-def test_a_head_forgets_its_address_where_ray_keeps_it() -> None:
-    group = {"rayStartParams": {"temp-dir": "/my ray"}, "template": {}}
-    (whole,) = container(make_cluster(headGroupSpec=group))["args"]
-    assert whole.startswith("rm -f '/my ray/ray_current_cluster' && exec ")
-
-
-def test_a_worker_has_nothing_to_forget() -> None:
-    cluster = make_cluster()
-    creates = [a for a in planned(cluster, [the_head()]).actions if isinstance(a, Create)]
-    commands = [create.manifest["spec"]["containers"][0]["args"][0] for create in creates]
-    assert commands
-    assert all(command.startswith(f"exec {RAY} start ") for command in commands)
 
 
 @pytest.mark.parametrize(
@@ -200,8 +184,7 @@ def test_a_command_of_the_container(annotations: dict[str, str], want: str) -> N
     }
     found = container(make_cluster(headGroupSpec={"template": template}))
     assert found["command"][0] == want
-    want_args = ["now"] if want == "mine" else ["mine now && rm -f /tmp/ray/ray_current_cluster && exec "]
-    assert found["args"][0].startswith(want_args[0])
+    assert want == "mine" or found["args"][0].startswith("mine now && exec ")
 
 
 def test_status_is_kuberays() -> None:

@@ -35,8 +35,6 @@ HEAD_ADDRESS = "cluster.pybrix.ai/ray-head"
 START_COMMAND = "KUBERAY_GEN_RAY_START_CMD"
 _RAY_VOLUME = "ray-files"
 _RAY_DIRECTORY = "/tmp/ray"
-_LAST_ADDRESS = "ray_current_cluster"
-"""File of Ray's directory with the address of the cluster that was started last."""
 
 _SMALL = {"num-cpus": "1", "object-store-memory": str(80 * 1024 * 1024)}
 _FIXED = {"node-ip-address": "$(POD_IP)", "node-manager-port": str(NODE_MANAGER_PORT), "include-log-monitor": "false"}
@@ -71,13 +69,7 @@ def render_head(cluster: RayCluster, ray: str) -> dict[str, Any]:
         group.ray_start_params,
     )
     labels = _labels(cluster, HEAD, HEAD_GROUP)
-    # A head that starts anew in its pod finds the address it had, and takes it for that of a cluster which still runs
-    # while any process of this machine names it: a worker does, as long as it waits for its head. On a cluster of
-    # machines Ray sees no processes but the head's own.
-    directory = group.ray_start_params.get("temp-dir", _RAY_DIRECTORY)
-    before = f"rm -f {shlex.quote(f'{directory}/{_LAST_ADDRESS}')}"
-    address = f"$(POD_IP):{GCS_PORT}"
-    return _pod(head_name(cluster), cluster, group.template, labels, command, address, GCS_PORT, before)
+    return _pod(head_name(cluster), cluster, group.template, labels, command, f"$(POD_IP):{GCS_PORT}", GCS_PORT)
 
 
 def render_worker(
@@ -137,18 +129,13 @@ def _pod(
     command: str,
     address: str,
     port: int,
-    before: str = "",
 ) -> dict[str, Any]:
-    """Return the manifest of a pod. `before`: what the shell does before it starts Ray; nothing."""
     of_template = template.get("metadata") or {}
     spec = copy.deepcopy(dict(template.get("spec") or {}))
     annotations = dict(of_template.get("annotations") or {})
+    is_own_command = annotations.get(OVERWRITE_COMMAND) == "true"
     containers = [dict(c) for c in spec.get("containers") or [{"name": "ray"}]]
-    containers[0] = _ray_container(containers[0], labels, command, address, port)
-    if annotations.get(OVERWRITE_COMMAND) != "true":
-        own = " ".join([*(containers[0].get("command") or ()), *(containers[0].get("args") or ())])
-        containers[0]["command"] = ["/bin/bash", "-c", "--"]
-        containers[0]["args"] = [" && ".join(filter(None, (own, before, command)))]
+    containers[0] = _ray_container(containers[0], labels, command, address, port, is_own_command)
     spec["containers"] = containers
     if not any(v.get("name") == _RAY_VOLUME for v in spec.get("volumes") or ()):
         spec["volumes"] = [*(spec.get("volumes") or ()), {"name": _RAY_VOLUME, "emptyDir": {}}]
@@ -168,7 +155,7 @@ def _pod(
 
 
 def _ray_container(
-    container: dict[str, Any], labels: dict[str, str], command: str, address: str, port: int
+    container: dict[str, Any], labels: dict[str, str], command: str, address: str, port: int, is_own_command: bool
 ) -> dict[str, Any]:
     given = list(container.get("env") or ())
     known = {entry.get("name") for entry in given}
@@ -184,6 +171,10 @@ def _ray_container(
     ]
     # POD_IP first: the others refer to it.
     container["env"] = [*(entry for entry in added if entry["name"] not in known), *given]
+    if not is_own_command:
+        own = " ".join([*(container.get("command") or ()), *(container.get("args") or ())])
+        container["command"] = ["/bin/bash", "-c", "--"]
+        container["args"] = [f"{own} && {command}" if own else command]
     container.setdefault(
         "readinessProbe",
         {"tcpSocket": {"port": port}, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 5},
