@@ -86,12 +86,12 @@ async def test_brain_stopped_for_five_seconds(installation: Installation) -> Non
         brain.send_signal(signal.SIGSTOP)
         try:
             await asyncio.sleep(5)  # the length of the outage is the test's subject
-            # All of what was asked before, and some of what was asked meanwhile, is answered before it goes on.
-            await flows(tally, 60)
+            # Most of what is asked in that time is answered before it goes on.
+            await flows(tally, 240)
         finally:
             brain.send_signal(signal.SIGCONT)
         await flows(tally, 60)
-    assert_nothing_failed(tally, at_least=180)
+    assert_nothing_failed(tally, at_least=360)
     assert tally.strategies[FALLBACK_STRATEGY] > 0
 
 
@@ -177,8 +177,7 @@ async def test_engine_killed(installation: Installation) -> None:
         await eventually(is_restarted, "the engine runs again")
         await flows(tally, 60)
     assert tally.failed == []
-    # No timeout on the way is so short: what ends sooner ends because its engine did.
-    late = [str(cut) for cut in tally.cut_streams if cut.ended_s - killed_s > 5.0]
+    late = [str(cut) for cut in tally.cut_streams if cut.ended_s - killed_s > 1.0]
     assert late == [], "a stream that was cut must end at once"
     assert tally.succeeded >= 120
 

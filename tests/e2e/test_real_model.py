@@ -32,7 +32,7 @@ async def test_another_question_gives_another_answer(installation: Installation)
         )
         answers.append(finished.checked().strip())
         assert "smollm2-" in finished.stdout + finished.stderr, "the pod that gave the answer"
-    assert all(answers)
+    assert all(len(answer) > 10 for answer in answers)
     assert answers[0] != answers[1]
 
 

@@ -39,6 +39,8 @@ from tests.support.memoryapi import MemoryApi
 T = TypeVar("T", bound=Object)
 
 BASE = "llama"
+LONG_S = 30.0
+"""Virtual time in which a controller has done what it is to do."""
 LABELS = {"app": "llama", "model.aibrix.ai/name": BASE, "adapter.model.aibrix.ai/enabled": "true"}
 
 
@@ -470,3 +472,12 @@ class SliceWatcher:
         for adapter in self._world.api.all(ModelAdapter):
             if not adapter.metadata.is_terminating:
                 yield adapter.metadata.name
+
+
+def world_of(*pods: str, **spec: Any) -> World:
+    """Return a world with these pods and one adapter."""
+    world = World()
+    for pod in pods:
+        world.add_pod(pod)
+    world.add_adapter(**spec)
+    return world

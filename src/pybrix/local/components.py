@@ -67,7 +67,7 @@ def brain(layout: Layout, place: GatewayPlace) -> Component:
             "--run-dir", place.run_dir,
         ),
         layout.logs_dir / f"brain{place.suffix}.log",
-        _answers(place.run_dir / "brain-admin.sock", "/readyz"),
+        _answers(place.brain_socket, "/readyz"),
     )  # fmt: skip
 
 

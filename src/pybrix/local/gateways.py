@@ -93,7 +93,7 @@ class Gateways:
     def model_lists(self) -> list[ModelList]:
         """What tells of each of them which models it serves."""
         if self._config.identity.is_api_key_required:
-            sockets = [self._layout.gateway(number).run_dir / "brain-admin.sock" for number in self._configs]
+            sockets = [self._layout.gateway(number).brain_socket for number in self._configs]
             return [partial(listed_by_brain, socket) for socket in sockets]
         urls = [f"http://{_host(config.address)}:{config.port}" for config in self._configs.values()]
         return [partial(listed_by_envoy, url) for url in urls]

@@ -18,7 +18,8 @@ from pybrix.local.defaults import DEFAULT_DATA_DIR
 # sun_path of a Unix socket address on Linux, less the final NUL.
 _SOCKET_PATH_LIMIT_BYTES = 107
 MAX_GATEWAYS = 16
-_LONGEST_SOCKET_NAME = "brain-admin.sock"
+_BRAIN_SOCKET_NAME = "brain-admin.sock"
+"""The longest name of a socket in a run directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,11 @@ class GatewayPlace(Place):
     def suffix(self) -> str:
         """What the names of its components and logs end in: nothing for the first, `-2`, `-3` and so on."""
         return "" if self.number == 1 else f"-{self.number}"
+
+    @property
+    def brain_socket(self) -> Path:
+        """Where the brain tells of itself."""
+        return self.run_dir / _BRAIN_SOCKET_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,7 @@ class Layout:
 
     def _run_dir(self, name: str) -> Path:
         inside = self.root / name
-        if len(os.fsencode(inside / _LONGEST_SOCKET_NAME)) <= _SOCKET_PATH_LIMIT_BYTES:
+        if len(os.fsencode(inside / _BRAIN_SOCKET_NAME)) <= _SOCKET_PATH_LIMIT_BYTES:
             return inside
         digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
         suffix = name.removeprefix("run")

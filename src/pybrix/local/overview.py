@@ -86,12 +86,8 @@ async def gather_overview(layout: Layout, state: UpState) -> Overview:
     except (aiohttp.ClientError, OSError, msgspec.MsgspecError, KeyError):
         overview.problems.append(f"the controllers do not answer: see {layout.logs_dir / 'controllers.log'}")
     try:
-        overview.models = [
-            _model(entry)
-            for entry in (await ask_socket(layout.run_dir / "brain-admin.sock", "/debug/view", raise_for_status=True))[
-                "models"
-            ]
-        ]
+        view = await ask_socket(layout.gateway(1).brain_socket, "/debug/view", raise_for_status=True)
+        overview.models = [_model(entry) for entry in view["models"]]
     except TimeoutError:
         overview.problems.append("the brain does not answer in time")
     except (aiohttp.ClientError, OSError, msgspec.MsgspecError, KeyError):

@@ -5,107 +5,22 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import signal
 import sys
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from pybrix.api.core import ConfigMap, Lease, Node, Pod, Secret
+from pybrix.api.core import ConfigMap, Lease, Node, Secret
 from pybrix.api.identity import ObjectKey
-from pybrix.api.meta import Object, ObjectMeta, find_condition
+from pybrix.api.meta import ObjectMeta, find_condition
 from pybrix.cluster.nodeagent.namespaces import mount_namespace_command
 from pybrix.cluster.nodeagent.processes import marked_processes
-from pybrix.kube.errors import BadRequest, Unreachable
-from tests.support.agents import Cluster, claimed_network
-from tests.support.memoryapi import MemoryApi
-from tests.support.pods import make_container, make_pod
+from pybrix.kube.errors import BadRequest
+from tests.support.agentpods import SERVER, is_ready, phase, pod_of, read_log, restarts, server, shell, waiting
+from tests.support.agents import Cluster
+from tests.support.pods import make_container
 from tests.support.waiting import until_now
-
-# Serves 200 on the wildcard address of a port; knows SIGTERM only where it is told so.
-_SERVER = """
-import http.server, os, signal, sys
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        ok = self.path != "/broken" and not os.path.exists("broken")
-        body = os.environ.get("ANSWER", "").encode()
-        self.send_response(200 if ok else 500)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *args): pass
-if "--stubborn" in sys.argv:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-http.server.ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), Handler).serve_forever()
-"""
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    """A cluster whose processes are all gone at the end of the test."""
-    with claimed_network(tmp_path) as pod_cidr:
-        yield Cluster(tmp_path, pod_cidr)
-    # A pod that has just ended may be on its way out of the directory: os.walk goes on where one vanishes.
-    for directory, _, files in os.walk(tmp_path / "pods"):
-        for name in files:
-            if name.endswith(".json"):
-                for pid in marked_processes(_container_id(Path(directory) / name)):
-                    os.kill(pid, signal.SIGKILL)
-
-
-def _container_id(record: Path) -> str:
-    try:
-        text = record.read_text()
-    except FileNotFoundError:
-        return "gone"
-    if '"container_id":"' not in text:
-        return "gone"
-    start = text.index('"container_id":"') + len('"container_id":"')
-    return text[start : text.index('"', start)]
-
-
-def shell(script: str, name: str = "main", **fields: Any) -> dict[str, Any]:
-    return make_container(name, image="busybox", command=["sh", "-c", script], **fields)
-
-
-def server(*flags: str, port: int = 21220, **fields: Any) -> dict[str, Any]:
-    command = [sys.executable, "-c", _SERVER, str(port), *flags]
-    probe = {"httpGet": {"path": "/", "port": port}, "periodSeconds": 1}
-    return make_container(image="any", command=command, **({"readinessProbe": probe} | fields))
-
-
-def pod_of(name: str, *containers: dict[str, Any], **fields: Any) -> Pod:
-    return make_pod(name, *containers, **fields)
-
-
-def phase(want: str) -> Callable[[Pod], bool]:
-    return lambda pod: pod.status.phase == want
-
-
-def is_ready(pod: Pod) -> bool:
-    return pod.is_ready
-
-
-def terminated(pod: Pod) -> bool:
-    return all(s.state.terminated is not None for s in pod.status.container_statuses)
-
-
-def waiting(reason: str) -> Callable[[Pod], bool]:
-    def check(pod: Pod) -> bool:
-        return any(s.state.waiting and s.state.waiting.reason == reason for s in pod.status.container_statuses)
-
-    return check
-
-
-def restarts(pod: Pod) -> int:
-    return sum(s.restart_count for s in pod.status.container_statuses)
-
-
-async def read_log(chunks: AsyncIterator[bytes]) -> str:
-    return b"".join([chunk async for chunk in chunks]).decode()
 
 
 class TestNode:
@@ -357,7 +272,7 @@ class TestProbes:
     async def test_a_program_that_is_still_starting_is_not_reported(self, cluster: Cluster, threshold: int) -> None:
         async with cluster.running_agent(is_stopping=True):
             probe = {"httpGet": {"path": "/", "port": 22321}, "periodSeconds": 10, "failureThreshold": threshold}
-            script = f"sleep 0.5; exec {sys.executable} -c '{_SERVER}' 22321"
+            script = f"sleep 0.5; exec {sys.executable} -c '{SERVER}' 22321"
             cluster.api.put(pod_of("p", shell(script, readinessProbe=probe)))
             pod = await cluster.wait("p", is_ready)
             assert [reason for reason, _ in cluster.events(pod)] == ["Started"]
@@ -450,123 +365,6 @@ class TestNamesAndUids:
             await until_now(lambda: marked_processes(old_id) == [])
             assert (await cluster.wait("p", is_ready)).uid == new.uid
             assert restarts(new) == 0
-
-
-class TestAgentsComeAndGo:
-    async def test_a_new_agent_finds_the_processes_of_the_old_one(self, cluster: Cluster) -> None:
-        async with cluster.running_agent():
-            cluster.api.put(pod_of("p", server()))
-            before = await cluster.wait("p", is_ready)
-            pids = marked_processes(before.status.container_statuses[0].container_id)
-        assert all(psutil.pid_exists(pid) for pid in pids)
-        async with cluster.running_agent(is_stopping=True):
-            after = await cluster.wait("p", is_ready)
-            assert after.status.container_statuses == before.status.container_statuses
-            # No transition: it was ready all the time.
-            assert after.status.conditions == before.status.conditions
-            assert marked_processes(after.status.container_statuses[0].container_id) == pids
-
-    async def test_a_new_agent_learns_how_a_process_ended_meanwhile(self, cluster: Cluster) -> None:
-        async with cluster.running_agent():
-            cluster.api.put(pod_of("p", shell("while ! [ -e go ]; do sleep 0.01; done; exit 5"), restartPolicy="Never"))
-            pod = await cluster.wait("p", is_ready)
-        (cluster.directory / "pods" / pod.uid / ".work" / "main" / "go").touch()
-        await until_now((cluster.directory / "pods" / pod.uid / "main" / "0.exit").exists)
-        async with cluster.running_agent():
-            pod = await cluster.wait("p", phase("Failed"))
-            assert pod.status.container_statuses[0].state.terminated is not None
-            assert pod.status.container_statuses[0].state.terminated.exit_code == 5
-
-    async def test_a_new_agent_buries_what_has_no_object_any_more(self, cluster: Cluster) -> None:
-        async with cluster.running_agent():
-            cluster.api.put(pod_of("p", shell("sleep 100")))
-            pod = await cluster.wait("p", is_ready)
-        cluster.api.remove(pod)
-        async with cluster.running_agent():
-            await until_now(lambda: marked_processes(pod.status.container_statuses[0].container_id) == [])
-            await until_now(lambda: not (cluster.directory / "pods" / pod.uid).exists())
-
-    @pytest.mark.parametrize("policy", ["Always", "Never"])
-    async def test_after_a_stop_the_same_pods_run_again(self, cluster: Cluster, policy: str) -> None:
-        async with cluster.running_agent(is_stopping=True):
-            cluster.api.put(pod_of("p", shell("sleep 100"), restartPolicy=policy))
-            before = await cluster.wait("p", is_ready)
-        stopped = cluster.get("p")
-        assert stopped is not None
-        assert not stopped.is_ready
-        assert marked_processes(before.status.container_statuses[0].container_id) == []
-        (node,) = cluster.api.all(Node)
-        ready = find_condition(node.status.conditions, "Ready")
-        assert ready is not None
-        assert not ready.is_true
-        async with cluster.running_agent(is_stopping=True):
-            after = await cluster.wait("p", is_ready)
-            assert after.uid == before.uid
-            assert after.status.pod_ip == before.status.pod_ip
-            assert restarts(after) == 1
-
-
-class TestApiTrouble:
-    async def test_processes_end_and_statuses_follow_when_the_api_is_back(self, cluster: Cluster) -> None:
-        async with cluster.running_agent():
-            cluster.api.put(pod_of("p", shell("while ! [ -e go ]; do sleep 0.01; done; exit 0"), restartPolicy="Never"))
-            pod = await cluster.wait("p", is_ready)
-            cluster.api.fail_next("patch", Unreachable("connection refused"), Unreachable("connection refused"))
-            (cluster.directory / "pods" / pod.uid / ".work" / "main" / "go").touch()
-            await cluster.wait("p", phase("Succeeded"))
-
-    async def test_a_status_written_by_another_is_not_overwritten(self, cluster: Cluster) -> None:
-        async with cluster.running_agent(is_stopping=True):
-            made = cluster.api.put(pod_of("p", shell("sleep 100")))
-            cluster.api.change(made, {"metadata": {"labels": {"new": "yes"}}})
-            pod = await cluster.wait("p", is_ready)
-            assert pod.metadata.labels["new"] == "yes"
-
-
-class HangingApi(MemoryApi):
-    """Answers nothing while `is_hanging`."""
-
-    is_hanging = False
-
-    async def _enter(self, call: str, cls: type[Object] | None) -> None:
-        if self.is_hanging:
-            await asyncio.Event().wait()
-        await super()._enter(call, cls)
-
-
-class TestStopWithoutAnswers:
-    async def test_processes_end_while_the_api_server_hangs(self, cluster: Cluster) -> None:
-        cluster.api = api = HangingApi()
-        async with cluster.running_agent() as agent:
-            for name in ("a", "b"):
-                api.put(pod_of(name, shell("sleep 100")))
-            pods = [await cluster.wait(name, is_ready) for name in ("a", "b")]
-            api.is_hanging = True
-            # A status is being written when the stop begins.
-            os.kill(marked_processes(pods[0].status.container_statuses[0].container_id)[0], signal.SIGKILL)
-            await asyncio.sleep(0)
-            async with asyncio.timeout(60):
-                await agent.stop_all(2.0)
-            for record in (cluster.directory / "pods").glob("*/*/*.json"):
-                assert marked_processes(_container_id(record)) == []
-
-    async def test_an_agent_that_never_heard_of_its_pods_ends_their_processes(self, cluster: Cluster) -> None:
-        cluster.api = api = HangingApi()
-        async with cluster.running_agent():
-            api.put(pod_of("p", shell("trap '' TERM; while :; do sleep 0.1; done")))
-            pod = await cluster.wait("p", is_ready)
-        container_id = pod.status.container_statuses[0].container_id
-        api.is_hanging = True
-        agent = cluster.agent()
-        task = asyncio.get_running_loop().create_task(agent.run())
-        async with asyncio.timeout(60):
-            await agent.stop_all(0.3)
-        assert marked_processes(container_id) == []
-        task.cancel()
-        await asyncio.wait([task])
-        api.is_hanging = False
-        async with cluster.running_agent(is_stopping=True):
-            await cluster.wait("p", lambda p: is_ready(p) and restarts(p) == 1)
 
 
 class TestLogs:
