@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from aiohttp import web
 
@@ -149,6 +150,36 @@ async def test_a_watch_that_ends_early_or_breaks_is_unreachable() -> None:
             assert (await anext(events)).object.key == KEY
             with pytest.raises(Unreachable):
                 await anext(events)
+
+
+async def test_a_watch_that_is_left_leaves_no_connection_behind(tmp_path: Path) -> None:
+    authority, stay = Authority(), asyncio.Event()
+
+    async def for_ever(_: web.Request) -> None:
+        await stay.wait()
+
+    async with serving(authority.server_context(tmp_path)) as server:
+        server.on("GET /api/v1/pods", stream_answer(line("ADDED", pod()), before_end=for_ever))
+        port = int(server.url.rpartition(":")[2])
+        async with HttpClient(ClusterAccess(server.url, ca=authority.pem)) as client:
+            begun = asyncio.Event()
+
+            async def follow() -> None:
+                async for _ in client.watch(Pod, resource_version="1"):
+                    begun.set()
+
+            following = asyncio.ensure_future(follow())
+            await begun.wait()
+            assert _connections_to(port) == 1
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        # No time for a goodbye: the loop may end here.
+        await asyncio.sleep(0)
+        assert _connections_to(port) == 0
+
+
+def _connections_to(port: int) -> int:
+    return sum(bool(each.raddr) and each.raddr.port == port for each in psutil.Process().net_connections("tcp"))
 
 
 async def test_a_silent_watch_is_given_up() -> None:

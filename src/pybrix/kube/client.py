@@ -175,10 +175,13 @@ class HttpClient:
         started_s = loop.time()
         async with self._request("GET", path, query=query, timeout=self._watch_timeout) as response:
             splitter = LineSplitter()
-            async for chunk in response.content.iter_any():
-                for line in splitter.feed(chunk):
-                    if (event := self._decode_event(cls, line)) is not None:
-                        yield event
+            try:
+                async for chunk in response.content.iter_any():
+                    for line in splitter.feed(chunk):
+                        if (event := self._decode_event(cls, line)) is not None:
+                            yield event
+            finally:
+                _hang_up(response)
         if loop.time() - started_s < self._watch_timeout_s * EARLY_END_RATIO:
             raise Unreachable(f"GET {path}: the server ended the watch early")
 
@@ -427,6 +430,17 @@ class HttpClient:
                 "object skipped", kind=cls.gvk.kind, error=str(err), start=bytes(raw)[:200].decode("utf-8", "replace")
             )
             return None
+
+
+def _hang_up(response: aiohttp.ClientResponse) -> None:
+    """Drop the connection of an answer that was not read to its end.
+
+    To close it would wait for the server's goodbye of TLS, which nobody else waits for: where the event loop ends
+    before, the socket stays open.
+    """
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
 
 
 def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
